@@ -1,0 +1,20 @@
+//! The networks and the arithmetic of latent diffusion: noise schedules, solvers and samplers; CLIP, UNet and
+//! VAE; diffusers folders in and out.
+//!
+//! It knows no training and no data. Arithmetic takes and returns tensors; files are [`weights`]' business.
+
+#![warn(missing_docs)]
+
+pub mod params;
+
+pub mod layers;
+
+pub mod schedule;
+
+pub mod clip;
+pub mod unet;
+pub mod vae;
+
+pub mod weights;
+
+pub mod pipeline;

@@ -1,0 +1,248 @@
+//! The registry of named parameters. A network is a [`Layout`] (names and shapes, in diffusers' words) and
+//! code that looks tensors up by [`Slot`]; [`Weights`] hold the tensors. So one network runs with the
+//! student's weights, the teacher's or the target's, and a list of parameters is a plain list of tensors.
+//!
+//! This module knows no files ([`crate::weights`] does) and no particular network.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::Index;
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+/// How a parameter starts when it is not loaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Uniform in [-bound, bound]: what torch gives linear and convolution weights, with 1/sqrt(fan_in).
+    Uniform(f64),
+    /// Normal with this standard deviation: embeddings.
+    Normal(f64),
+    /// All zeros.
+    Zeros,
+    /// All ones: the weights of norms.
+    Ones,
+}
+
+/// One parameter of a network: its diffusers name, shape, and how it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParamSpec {
+    /// The name in diffusers' files, like `down_blocks.0.resnets.0.conv1.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// How it starts when it is not loaded.
+    pub init: Init,
+}
+
+/// The place of a parameter in its network's [`Layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot(usize);
+
+/// A network's parameters, in the order in which it declared them.
+#[derive(Debug, Default)]
+pub struct Layout {
+    specs: Vec<ParamSpec>,
+    by_name: HashMap<String, Slot>,
+}
+
+impl Layout {
+    /// Lets `declare` build a network below an empty root path, and returns it with the layout it declared.
+    pub fn build<T>(declare: impl FnOnce(&Path<'_>) -> T) -> (T, Arc<Layout>) {
+        let layout = RefCell::new(Layout::default());
+        let network = declare(&Path {
+            layout: &layout,
+            prefix: String::new(),
+        });
+        (network, Arc::new(layout.into_inner()))
+    }
+
+    /// All parameters, in order of declaration.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// Where the parameter of this name is.
+    pub fn slot(&self, name: &str) -> Option<Slot> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The number of numbers in all parameters.
+    pub fn elements(&self) -> i64 {
+        self.specs
+            .iter()
+            .map(|spec| spec.shape.iter().product::<i64>())
+            .sum()
+    }
+}
+
+/// A place in a network's tree of modules, at which it declares parameters.
+#[derive(Debug, Clone)]
+pub struct Path<'a> {
+    layout: &'a RefCell<Layout>,
+    prefix: String,
+}
+
+impl Path<'_> {
+    /// The module `name` below this one: `path.sub("resnets").sub(0)`.
+    pub fn sub(&self, name: impl Display) -> Self {
+        let prefix = match self.prefix.as_str() {
+            "" => name.to_string(),
+            parent => format!("{parent}.{name}"),
+        };
+        Path {
+            layout: self.layout,
+            prefix,
+        }
+    }
+
+    /// Declares the parameter `leaf` of this module.
+    pub fn param(&self, leaf: &str, shape: &[i64], init: Init) -> Slot {
+        let mut layout = self.layout.borrow_mut();
+        let slot = Slot(layout.specs.len());
+        let name = self.sub(leaf).prefix;
+        let earlier = layout.by_name.insert(name.clone(), slot);
+        debug_assert!(earlier.is_none(), "{name} is declared twice");
+        layout.specs.push(ParamSpec {
+            name,
+            shape: shape.to_vec(),
+            init,
+        });
+        slot
+    }
+}
+
+/// The tensors of a network, one for each slot of its layout.
+#[derive(Debug)]
+pub struct Weights {
+    layout: Arc<Layout>,
+    tensors: Vec<Tensor>,
+}
+
+impl Weights {
+    /// Puts tensors, in the layout's order, under their names.
+    ///
+    /// # Panics
+    /// In debug builds, if their number is not the layout's: both come from the same code.
+    pub fn new(layout: Arc<Layout>, tensors: Vec<Tensor>) -> Self {
+        debug_assert_eq!(layout.specs.len(), tensors.len());
+        Weights { layout, tensors }
+    }
+
+    /// Random weights in f32, each as its [`Init`] says, from LibTorch's generator.
+    pub fn random(layout: &Arc<Layout>, device: Device) -> Self {
+        let options = (Kind::Float, device);
+        let tensors = layout.specs.iter().map(|spec| match spec.init {
+            Init::Uniform(bound) => Tensor::empty(&spec.shape, options).uniform_(-bound, bound),
+            Init::Normal(std) => Tensor::empty(&spec.shape, options).normal_(0.0, std),
+            Init::Zeros => Tensor::zeros(&spec.shape, options),
+            Init::Ones => Tensor::ones(&spec.shape, options),
+        });
+        Weights::new(layout.clone(), tensors.collect())
+    }
+
+    /// The layout that these tensors fill.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// All tensors, in the layout's order.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.layout.slot(name).map(|slot| &self[slot])
+    }
+
+    /// All tensors with their names, in the layout's order.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.layout
+            .specs
+            .iter()
+            .map(|spec| spec.name.as_str())
+            .zip(&self.tensors)
+    }
+
+    /// The same network with every tensor replaced by `f` of it.
+    pub fn map(&self, f: impl FnMut(&Tensor) -> Tensor) -> Self {
+        Weights {
+            layout: self.layout.clone(),
+            tensors: self.tensors.iter().map(f).collect(),
+        }
+    }
+
+    /// These weights in `kind`. A tensor that has it already is shared, not copied; where gradients are on
+    /// and the tensor wants them, they flow back through the cast into it.
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        self.map(|t| t.to_kind(kind))
+    }
+
+    /// These weights on `device`; shared, not copied, where they are there already.
+    pub fn to_device(&self, device: Device) -> Self {
+        self.map(|t| t.to_device(device))
+    }
+
+    /// A copy of its own, outside any graph.
+    pub fn deep_clone(&self) -> Self {
+        self.map(|t| t.detach().copy())
+    }
+
+    /// The same tensors as leaves that want gradients.
+    pub fn trainable(&self) -> Self {
+        self.map(|t| t.detach().set_requires_grad(true))
+    }
+
+    /// The dtype of the first tensor: a network's weights share one.
+    pub fn kind(&self) -> Kind {
+        self.tensors.first().map_or(Kind::Float, Tensor::kind)
+    }
+
+    /// The device of the first tensor: a network's weights share one.
+    pub fn device(&self) -> Device {
+        self.tensors.first().map_or(Device::Cpu, Tensor::device)
+    }
+}
+
+impl Index<Slot> for Weights {
+    type Output = Tensor;
+
+    fn index(&self, slot: Slot) -> &Tensor {
+        &self.tensors[slot.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_paths_and_order_is_kept() {
+        let (slots, layout) = Layout::build(|root| {
+            let block = root.sub("down_blocks").sub(0);
+            [
+                block.param("weight", &[2, 3], Init::Ones),
+                root.param("bias", &[4], Init::Zeros),
+            ]
+        });
+        let weights = Weights::random(&layout, Device::Cpu);
+        let names: Vec<_> = weights.named().map(|(name, _)| name).collect();
+        assert_eq!(names, ["down_blocks.0.weight", "bias"]);
+        assert_eq!(layout.elements(), 10);
+        assert_eq!(weights[slots[0]].size(), [2, 3]);
+        assert_eq!(layout.slot("bias"), Some(slots[1]));
+    }
+
+    #[test]
+    fn a_cast_of_trainable_weights_carries_gradients_back() {
+        let (slot, layout) = Layout::build(|root| root.param("weight", &[2], Init::Ones));
+        let master = Weights::random(&layout, Device::Cpu).trainable();
+        let copy = master.to_kind(Kind::BFloat16);
+        (&copy[slot] * 3.0).sum(Kind::Float).backward();
+        let grad = master[slot].grad();
+        assert_eq!(grad.kind(), Kind::Float);
+        assert_eq!(grad.double_value(&[0]), 3.0);
+    }
+}

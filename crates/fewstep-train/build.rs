@@ -1,0 +1,7 @@
+//! Lets this crate's programs and tests find LibTorch where the build found it.
+
+fn main() {
+    if let Ok(lib) = std::env::var("DEP_FEWSTEP_LIBTORCH_EXT_LIB") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Latent consistency distillation: the step, and the training around it.

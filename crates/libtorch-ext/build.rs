@@ -1,0 +1,33 @@
+//! Compiles the shim against the LibTorch that torch-sys found, and passes the library folder on:
+//! crates that link a binary read it as `DEP_FEWSTEP_LIBTORCH_EXT_LIB` for their run path.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+fn main() {
+    println!("cargo:rerun-if-changed=csrc");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+
+    let lib = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells where LibTorch's libraries are");
+    let include = include_folder(Path::new(&lib));
+    cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .warnings(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .files(["csrc/guard.cpp", "csrc/lists.cpp", "csrc/memory.cpp"])
+        .compile("fewstep_libtorch_ext");
+
+    println!("cargo:LIB={lib}");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+}
+
+/// LibTorch's headers lie beside its libraries, unless LIBTORCH_INCLUDE says otherwise.
+fn include_folder(lib: &Path) -> PathBuf {
+    match env::var_os("LIBTORCH_INCLUDE") {
+        Some(root) => PathBuf::from(root).join("include"),
+        None => lib.parent().unwrap_or(lib).join("include"),
+    }
+}

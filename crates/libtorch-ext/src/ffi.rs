@@ -1,0 +1,72 @@
+//! The C functions of `csrc/`, and how their messages become errors. Nothing outside this crate sees them.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use tch::Tensor;
+
+use crate::TorchError;
+
+unsafe extern "C" {
+    fn fewstep_free(message: *mut c_char);
+    pub(crate) fn fewstep_fused_adamw(
+        params: *const *mut c_void,
+        grads: *const *mut c_void,
+        exp_avgs: *const *mut c_void,
+        exp_avg_sqs: *const *mut c_void,
+        steps: *const *mut c_void,
+        count: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_lerp(
+        to: *const *mut c_void,
+        from: *const *mut c_void,
+        count: usize,
+        weight: f64,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_scale(
+        tensors: *const *mut c_void,
+        count: usize,
+        factor: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_global_norm(
+        tensors: *const *mut c_void,
+        count: usize,
+        out: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_device_memory(
+        device: c_int,
+        allocated: *mut i64,
+        peak: *mut i64,
+        free: *mut i64,
+        total: *mut i64,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_reset_peak(device: c_int) -> *mut c_char;
+    pub(crate) fn fewstep_synchronize(device: c_int) -> *mut c_char;
+}
+
+/// Takes the message that a shim function returned, and frees it.
+pub(crate) fn check(message: *mut c_char) -> Result<(), TorchError> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a message that is not null is a NUL-terminated string that the shim allocated with strdup
+    // and that nobody else holds.
+    let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+    // SAFETY: as above; it is freed once, here, and not used after.
+    unsafe { fewstep_free(message) };
+    Err(TorchError::new(&text))
+}
+
+/// The tensors as the shim takes them: pointers to `at::Tensor`.
+pub(crate) fn pointers(tensors: &[Tensor]) -> Vec<*mut c_void> {
+    tensors.iter().map(pointer).collect()
+}
+
+/// One tensor as the shim takes it.
+pub(crate) fn pointer(tensor: &Tensor) -> *mut c_void {
+    tensor.as_ptr().cast_mut().cast()
+}

@@ -1,0 +1,18 @@
+//! What tch lacks of LibTorch, and fewstep needs: loading CUDA at run time, guards that survive a panic,
+//! optimiser operations over whole lists of tensors, and a device's memory figures.
+//!
+//! The only crate with `unsafe` and C++. It knows nothing of models or training: tensors in, tensors out.
+
+#![warn(missing_docs)]
+
+mod ffi;
+
+pub mod error;
+pub mod grad;
+pub mod lists;
+
+pub mod allocator;
+pub mod device;
+
+pub use error::{TorchError, catch};
+pub use grad::NoGrad;
