@@ -11,7 +11,7 @@ import importlib
 
 import torch
 
-KINDS = ("models",)
+KINDS = ("models", "unet", "clip", "vae", "tokens")
 
 
 def main() -> None:
