@@ -11,7 +11,7 @@ import importlib
 
 import torch
 
-KINDS = ("models", "unet", "clip", "vae", "tokens")
+KINDS = ("models", "unet", "clip", "vae", "tokens", "schedule", "lcm", "ddim", "maths", "optimizer")
 
 
 def main() -> None:
