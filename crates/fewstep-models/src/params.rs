@@ -68,6 +68,11 @@ impl Layout {
         self.by_name.get(name).copied()
     }
 
+    /// The parameter of this name.
+    pub fn spec(&self, name: &str) -> Option<&ParamSpec> {
+        self.slot(name).map(|slot| &self.specs[slot.0])
+    }
+
     /// The number of numbers in all parameters.
     pub fn elements(&self) -> i64 {
         self.specs

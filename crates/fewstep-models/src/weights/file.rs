@@ -1,0 +1,221 @@
+//! One safetensors file, memory-mapped: its header is checked when it is opened, its tensors are read on
+//! demand.
+//!
+//! It knows no network: what the names mean is the caller's business.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use tch::{Device, Kind, Tensor};
+
+use super::ModelError;
+
+/// A header is JSON of some hundred bytes a tensor; the format allows no more than this.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// An open safetensors file.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    /// The whole file as bytes, copy-on-write.
+    bytes: Tensor,
+    /// Where the tensors begin.
+    start: i64,
+    infos: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Opens the file, and checks that its header describes exactly the bytes that follow: every tensor has
+    /// its place and size inside the file, none overlaps another. Nothing is allocated for the tensors.
+    ///
+    /// # Errors
+    /// The file is missing, cut short, or not safetensors.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let bad = |problem: String| {
+            ModelError::malformed(path, format_args!("is not a whole safetensors file: {problem}"))
+        };
+        let io = |source| ModelError::io("read", path, source);
+        let mut file = File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        let mut prefix = [0; 8];
+        if len < 8 {
+            return Err(bad(format!("it has {len} bytes, too few for a header")));
+        }
+        file.read_exact(&mut prefix).map_err(io)?;
+        let header_len = u64::from_le_bytes(prefix);
+        if header_len > LONGEST_HEADER.min(len - 8) {
+            let room = len - 8;
+            return Err(bad(format!(
+                "its header claims {header_len} bytes, {room} bytes follow"
+            )));
+        }
+        let mut header = vec![0; header_len as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| bad(format!("its header is wrong: {error}")))?;
+        let (stated, found) = (metadata.data_len() as u64, len - 8 - header_len);
+        if stated != found {
+            return Err(bad(format!(
+                "its tensors need {stated} bytes, {found} bytes follow its header"
+            )));
+        }
+        Ok(TensorFile {
+            bytes: map(path, len)?,
+            path: path.to_owned(),
+            start: 8 + header_len as i64,
+            infos: metadata
+                .tensors()
+                .into_iter()
+                .map(|(name, info)| (name, info.clone()))
+                .collect(),
+            metadata: pairs(metadata.metadata()),
+        })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of its tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.infos.keys().map(String::as_str)
+    }
+
+    /// The text metadata of its header.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// Whether it holds a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.infos.contains_key(name)
+    }
+
+    /// The shape of a tensor, empty for a name that the file lacks.
+    pub(super) fn shape(&self, name: &str) -> Vec<i64> {
+        let shape = self.infos.get(name).map_or(&[][..], |info| &info.shape);
+        shape
+            .iter()
+            .map(|&n| i64::try_from(n).unwrap_or(i64::MAX))
+            .collect()
+    }
+
+    /// The stored dtype of a tensor.
+    pub(super) fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.infos.get(name).map(|info| info.dtype)
+    }
+
+    /// A tensor in its stored dtype, as a copy of its own on the CPU.
+    ///
+    /// # Errors
+    /// The file lacks it, or its dtype is not one of f64, f32, f16, bf16, i64, i32, u8 and bool.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, ModelError> {
+        let view = self.view(name)?;
+        let kind = view.kind();
+        Ok(view.f_to_device_(Device::Cpu, kind, false, true)?)
+    }
+
+    /// A tensor cast once, straight from the mapped file, to this dtype and device.
+    ///
+    /// # Errors
+    /// As for [`TensorFile::tensor`], or the device has no room.
+    pub fn tensor_as(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor, ModelError> {
+        // Cast on the host, so that the device never holds both dtypes.
+        let cast = self.view(name)?.f_to_device_(Device::Cpu, kind, false, true)?;
+        Ok(cast.f_to_device(device)?)
+    }
+
+    /// A tensor inside the mapped file.
+    fn view(&self, name: &str) -> Result<Tensor, ModelError> {
+        let Some(info) = self.infos.get(name) else {
+            return Err(ModelError::malformed(
+                &self.path,
+                format_args!("has no tensor `{name}`"),
+            ));
+        };
+        let Some(kind) = kind_of(info.dtype) else {
+            let dtype = info.dtype;
+            return Err(ModelError::malformed(
+                &self.path,
+                format_args!(
+                    "holds tensor `{name}` as {dtype}, which is not supported: store it as F32, F16 or BF16"
+                ),
+            ));
+        };
+        let (from, to) = info.data_offsets;
+        let bytes = self
+            .bytes
+            .f_narrow(0, self.start + from as i64, (to - from) as i64)?;
+        let misaligned = (self.start + from as i64) % kind.elt_size_in_bytes() as i64;
+        let numbers = match (kind, misaligned) {
+            // A stored byte other than 0 and 1 is no bool to LibTorch.
+            (Kind::Bool, _) => bytes.f_ne(0)?,
+            (_, 0) => bytes.f_view_dtype(kind)?,
+            // LibTorch wants numbers at multiples of their size; not every writer does that.
+            _ => bytes
+                .f_to_device_(Device::Cpu, Kind::Uint8, false, true)?
+                .f_view_dtype(kind)?,
+        };
+        Ok(numbers.f_view(self.shape(name).as_slice())?)
+    }
+}
+
+/// Maps a file into memory as bytes. LibTorch maps it privately: the file cannot be changed through it.
+fn map(path: &Path, len: u64) -> Result<Tensor, ModelError> {
+    let Some(name) = path.to_str() else {
+        return Err(ModelError::malformed(
+            path,
+            "cannot be mapped into memory: its path is not UTF-8",
+        ));
+    };
+    Ok(Tensor::f_from_file(
+        name,
+        false,
+        len as i64,
+        (Kind::Uint8, Device::Cpu),
+    )?)
+}
+
+fn pairs(metadata: &Option<HashMap<String, String>>) -> BTreeMap<String, String> {
+    metadata
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// LibTorch's name of a stored dtype, for those that we support.
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+/// The file format's name of a dtype, for those that we support.
+pub(super) fn dtype_of(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Double => "F64",
+        Kind::Float => "F32",
+        Kind::Half => "F16",
+        Kind::BFloat16 => "BF16",
+        Kind::Int64 => "I64",
+        Kind::Int => "I32",
+        Kind::Uint8 => "U8",
+        Kind::Bool => "BOOL",
+        _ => return None,
+    })
+}
