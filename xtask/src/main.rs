@@ -1,3 +1,90 @@
-//! The chores of the workspace.
+//! The chores of the workspace. `cargo xtask` lists them.
+//!
+//! It runs before LibTorch is there, so it links nothing of ours: what needs LibTorch runs as a program of
+//! its own.
 
-fn main() {}
+mod check;
+mod licences;
+mod run;
+mod setup;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use setup::Flavour;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "The chores of fewstep's workspace",
+    disable_version_flag = true
+)]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Get LibTorch, once, into a cache that all checkouts share
+    Setup {
+        /// The build for CUDA (about 2.8 GB to download) instead of the slim one for the CPU
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Distil the small world's teacher on this machine, and show what came of it
+    Demo {
+        /// Passed on: --quick, --out DIR, and what `cargo xtask demo -- --help` shows
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Train the small world's teacher anew (one to three hours on two cores)
+    MakeTeacher {
+        /// Passed on: see `cargo xtask make-teacher -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run all tests; what follows goes to `cargo test`
+    Test {
+        /// Passed on to `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Look for faults without running anything: format, spelling, licences, clippy, documentation
+    Check,
+    /// Ask the advisory database about the dependencies (needs cargo-deny and the open internet)
+    Audit,
+    /// Make the fixtures anew with the reference (needs the packages of tools/reference/requirements.txt)
+    Fixtures,
+    /// Compare fewstep with the reference on random models (needs the same packages)
+    Parity {
+        /// Passed on to tools/reference/check_unseen.py
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            run::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Setup { cuda } => setup::setup(if cuda { Flavour::Cuda } else { Flavour::Cpu }),
+        Chore::Demo { args } => run::smallworld("demo", &args),
+        Chore::MakeTeacher { args } => run::smallworld("make-teacher", &args),
+        Chore::Test { args } => run::tests(&args),
+        Chore::Check => check::check(),
+        Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
+        Chore::Fixtures => run::reference("make_fixtures.py", &[]),
+        Chore::Parity { args } => run::parity(&args),
+    }
+}

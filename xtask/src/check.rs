@@ -1,0 +1,55 @@
+//! What a reviewer's machine can find without running the program: cheapest first, none needs the internet.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::{licences, run, setup};
+
+/// Runs every check, and stops at the first that fails.
+pub(crate) fn check() -> Result<()> {
+    run::command("cargo", &["fmt", "--all", "--check"])?;
+    spelling()?;
+    licences::check()?;
+    setup::ensure()?;
+    run::command(
+        "cargo",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
+    // Documentation warnings are errors through the environment, for rustdoc takes them no other way.
+    run::say("$ RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --quiet");
+    let status = Command::new("cargo")
+        .args([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--quiet",
+            "--document-private-items",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .current_dir(run::root())
+        .status()?;
+    if !status.success() {
+        bail!("`cargo doc` has warnings");
+    }
+    Ok(())
+}
+
+fn spelling() -> Result<()> {
+    let found = Command::new("typos")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    if found.is_err() {
+        bail!("the spelling checker is missing: `pip install typos` or `cargo install typos-cli`");
+    }
+    run::command("typos", &[])
+}

@@ -1,0 +1,99 @@
+//! Running other programs: cargo, Python, and our own that need LibTorch.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup;
+
+/// One line for the person who runs the chore.
+#[expect(clippy::print_stderr, reason = "this is where the chores talk")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
+    Path::new(MANIFEST).parent().unwrap_or(Path::new("."))
+}
+
+/// Runs a program in the workspace's root; its failing is an error that shows the command.
+pub(crate) fn command(program: &str, args: &[&str]) -> Result<()> {
+    let shown = format!("{program} {}", args.join(" "));
+    say(&format!("$ {shown}"));
+    let status = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("`{program}` could not be started: is it installed and on the PATH?"))?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// `cargo test` for everything, the documentation's examples too.
+pub(crate) fn tests(args: &[String]) -> Result<()> {
+    setup::ensure()?;
+    let mut all = vec!["test", "--workspace"];
+    all.extend(args.iter().map(String::as_str));
+    command("cargo", &all)
+}
+
+/// Builds what the small world runs, then runs `smallworld VERB`.
+pub(crate) fn smallworld(verb: &str, args: &[String]) -> Result<()> {
+    setup::ensure()?;
+    command(
+        "cargo",
+        &[
+            "build",
+            "--release",
+            "--package",
+            "fewstep",
+            "--package",
+            "smallworld",
+        ],
+    )?;
+    let program = target().join("release").join("smallworld");
+    let mut all = vec![verb];
+    all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
+    command(&program.to_string_lossy(), &all)
+}
+
+/// A script of tools/reference, with a Python that has the reference's packages.
+pub(crate) fn reference(script: &str, args: &[&str]) -> Result<()> {
+    let script = root().join("tools/reference").join(script);
+    let mut all = vec![script.to_string_lossy().into_owned()];
+    all.extend(args.iter().map(|arg| (*arg).to_owned()));
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    command(&reference_python(), &all)
+        .context("the reference's packages: python3 -m venv .venv && .venv/bin/pip install -r tools/reference/requirements.txt")
+}
+
+/// Random models through the reference and through our own binary.
+pub(crate) fn parity(args: &[String]) -> Result<()> {
+    setup::ensure()?;
+    command("cargo", &["build", "--release", "--package", "fewstep"])?;
+    let program = target().join("release").join("fewstep");
+    let program = program.to_string_lossy();
+    let mut all = vec!["--fewstep", &*program];
+    all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
+    reference("check_unseen.py", &all)
+}
+
+/// FEWSTEP_REFERENCE_PYTHON, the checkout's own environment, or whatever `python3` is.
+fn reference_python() -> String {
+    let own = root().join(".venv/bin/python");
+    match env::var("FEWSTEP_REFERENCE_PYTHON") {
+        Ok(python) => python,
+        Err(_) if own.is_file() => own.to_string_lossy().into_owned(),
+        Err(_) => "python3".to_owned(),
+    }
+}
+
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
