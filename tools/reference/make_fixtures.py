@@ -11,7 +11,21 @@ import importlib
 
 import torch
 
-KINDS = ("models", "unet", "clip", "vae", "tokens", "schedule", "lcm", "ddim", "maths", "optimizer")
+KINDS = (
+    "models",
+    "unet",
+    "clip",
+    "vae",
+    "tokens",
+    "schedule",
+    "lcm",
+    "ddim",
+    "maths",
+    "optimizer",
+    "step",
+    "loop",
+    "pipeline",
+)
 
 
 def main() -> None:
