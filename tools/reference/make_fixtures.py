@@ -25,6 +25,8 @@ KINDS = (
     "step",
     "loop",
     "pipeline",
+    "resize",
+    "shards",
 )
 
 
