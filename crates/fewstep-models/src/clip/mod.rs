@@ -1,1 +1,8 @@
-//! to be written
+//! CLIP: text to token ids to the states that condition a UNet.
+
+mod config;
+mod layer;
+mod text_model;
+
+pub use config::{Activation, ClipTextConfig, Pooling};
+pub use text_model::{ClipOutput, ClipTextModel};
