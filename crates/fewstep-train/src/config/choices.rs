@@ -1,0 +1,124 @@
+//! The options that are one of a few words.
+
+use serde::{Serialize, Serializer};
+
+use super::value::Word;
+
+macro_rules! choices {
+    ($(
+        $(#[doc = $doc:literal])*
+        $Name:ident { $( $(#[doc = $variant_doc:literal])* $Variant:ident = $word:literal, )* }
+    )*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $Name {
+            $( $(#[doc = $variant_doc])* $Variant, )*
+        }
+
+        impl $Name {
+            /// The word that a flag takes for it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $( $Name::$Variant => $word, )*
+                }
+            }
+        }
+
+        impl Word for $Name {
+            const CHOICES: &'static [&'static str] = &[$($word),*];
+
+            fn parse(word: &str) -> Result<Self, String> {
+                match word {
+                    $( $word => Ok($Name::$Variant), )*
+                    _ => Err(format!("`{word}` is none of {}", Self::CHOICES.join(", "))),
+                }
+            }
+
+            fn write(&self) -> String {
+                self.name().to_owned()
+            }
+        }
+
+        impl std::fmt::Display for $Name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl Serialize for $Name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    )*};
+}
+
+choices! {
+    /// What is trained.
+    Method {
+        /// Every parameter of the UNet.
+        Full = "full",
+        /// Low-rank adapters beside a frozen UNet.
+        Lora = "lora",
+    }
+
+    /// The dtype in which the networks compute. The trained weights are kept in f32 in any case.
+    MixedPrecision {
+        /// f32.
+        No = "no",
+        /// IEEE half precision, with a loss scaler.
+        Fp16 = "fp16",
+        /// bfloat16.
+        Bf16 = "bf16",
+    }
+
+    /// The distance between the prediction and its target.
+    LossType {
+        /// The mean square.
+        L2 = "l2",
+        /// The pseudo-Huber distance with constant `huber_c`.
+        Huber = "huber",
+    }
+
+    /// How the learning rate changes over the run.
+    LrSchedule {
+        /// Falls in a straight line to 0.
+        Linear = "linear",
+        /// Falls to 0 along half a cosine wave.
+        Cosine = "cosine",
+        /// The same with restarts; as in the reference there is one cycle.
+        CosineWithRestarts = "cosine_with_restarts",
+        /// Falls to 1e-7 along a polynomial; as in the reference its power is 1.
+        Polynomial = "polynomial",
+        /// Stays as it is.
+        Constant = "constant",
+        /// Rises in a straight line, then stays.
+        ConstantWithWarmup = "constant_with_warmup",
+    }
+
+    /// How the new projection of the guidance scale starts.
+    CondProjInit {
+        /// With zeros: the student starts exactly as the teacher.
+        Zeros = "zeros",
+        /// With the uniform numbers that torch gives a linear layer, as in the reference.
+        Default = "default",
+    }
+
+    /// The filter that resizes pictures, as Pillow's of the same name.
+    Interpolation {
+        /// Triangle.
+        Bilinear = "bilinear",
+        /// Keys' cubic, a = -0.5.
+        Bicubic = "bicubic",
+        /// The mean of the pixels covered.
+        Box = "box",
+        /// The pixel at the scaled place.
+        Nearest = "nearest",
+        /// The pixel nearest to the scaled centre.
+        NearestExact = "nearest_exact",
+        /// Hamming.
+        Hamming = "hamming",
+        /// Lanczos with three lobes.
+        Lanczos = "lanczos",
+    }
+}

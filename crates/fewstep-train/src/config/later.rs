@@ -1,0 +1,64 @@
+//! Options of the reference that this version answers with "not yet", by name.
+
+/// An option that is known and not built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaterFlag {
+    /// Its name, with underscores.
+    pub name: &'static str,
+    /// Whether it is followed by a value on the command line.
+    pub takes_value: bool,
+    /// What it belongs to, as a sentence's subject.
+    pub feature: &'static str,
+}
+
+const LORA: &str = "LoRA training";
+const SDXL: &str = "SDXL training";
+const TRACKERS: &str = "trackers and validation pictures";
+const HUB: &str = "the model hub";
+const RANKS: &str = "training with several ranks";
+const MEMORY: &str = "training in less memory";
+const CACHE: &str = "the cache of latents and embeddings";
+const FOLDERS: &str = "training from a folder of pictures";
+
+const fn value(name: &'static str, feature: &'static str) -> LaterFlag {
+    LaterFlag {
+        name,
+        takes_value: true,
+        feature,
+    }
+}
+
+const fn switch(name: &'static str, feature: &'static str) -> LaterFlag {
+    LaterFlag {
+        name,
+        takes_value: false,
+        feature,
+    }
+}
+
+/// All of them.
+pub const LATER: &[LaterFlag] = &[
+    value("lora_rank", LORA),
+    value("lora_alpha", LORA),
+    value("lora_dropout", LORA),
+    value("lora_target_modules", LORA),
+    switch("use_fix_crop_and_size", SDXL),
+    value("report_to", TRACKERS),
+    value("logging_dir", TRACKERS),
+    value("tracker_project_name", TRACKERS),
+    value("validation_steps", TRACKERS),
+    switch("push_to_hub", HUB),
+    value("hub_token", HUB),
+    value("hub_model_id", HUB),
+    value("teacher_revision", HUB),
+    value("revision", HUB),
+    value("local_rank", RANKS),
+    switch("use_8bit_adam", MEMORY),
+    switch("gradient_checkpointing", MEMORY),
+    value("cache_dir", CACHE),
+    value("train_data_dir", FOLDERS),
+    value("dataset_name", FOLDERS),
+    value("dataset_config_name", FOLDERS),
+    value("image_column", FOLDERS),
+    value("caption_column", FOLDERS),
+];

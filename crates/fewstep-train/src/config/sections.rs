@@ -1,0 +1,205 @@
+//! Every option of a training run, declared once: its name on the command line and in a TOML file, its type,
+//! its default and its help all come from here.
+//!
+//! The names are the reference's. A field's comment is the flag's help: say there what it does, in which
+//! unit, and where it differs from the reference.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::choices::{CondProjInit, Interpolation, LossType, LrSchedule, Method, MixedPrecision};
+use super::value::{FlagKind, FlagType, FlagValue};
+
+/// An option, for a command line's parser and for its help.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag {
+    /// Its name, with underscores: `train_batch_size`.
+    pub name: &'static str,
+    /// The section of the TOML file that holds it.
+    pub section: &'static str,
+    /// How it is written.
+    pub kind: FlagKind,
+    /// The words that it may be, where they are few.
+    pub choices: &'static [&'static str],
+    /// What it does, in sentences; lines are separated by `\n` and start with a blank.
+    pub help: &'static str,
+}
+
+impl Flag {
+    /// The default as it would be written on a command line, where there is one.
+    pub fn default_word(&self) -> Option<String> {
+        Config::default().value(self.name).and_then(|value| value.word())
+    }
+}
+
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        $section:ident: $Section:ident {
+            $( $(#[doc = $doc:literal])* $field:ident: $type:ty = $default:expr, )*
+        }
+    )*) => {
+        $(
+            $(#[doc = $section_doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize)]
+            pub struct $Section {
+                $( $(#[doc = $doc])* pub $field: $type, )*
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    $Section { $( $field: $default, )* }
+                }
+            }
+        )*
+
+        /// Everything that a training run can be told.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+        pub struct Config {
+            $( $(#[doc = $section_doc])* pub $section: $Section, )*
+        }
+
+        impl Config {
+            /// Every option, in the order in which they are declared.
+            pub const FLAGS: &[Flag] = &[$($( Flag {
+                name: stringify!($field),
+                section: stringify!($section),
+                kind: <$type as FlagType>::KIND,
+                choices: <$type as FlagType>::CHOICES,
+                help: concat!($($doc, "\n"),*),
+            }, )*)*];
+
+            /// The names of the sections.
+            pub const SECTIONS: &[&str] = &[$( stringify!($section), )*];
+
+            /// The value of the option `name`, to be set or shown.
+            pub(super) fn value(&mut self, name: &str) -> Option<&mut dyn FlagValue> {
+                match name {
+                    $($( stringify!($field) => Some(&mut self.$section.$field), )*)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+sections! {
+    /// Which networks are read, and what becomes the student.
+    model: ModelConfig {
+        /// The teacher: a folder in diffusers' layout with scheduler/, tokenizer/, text_encoder/, vae/ and
+        /// unet/. Required.
+        pretrained_teacher_model: Option<PathBuf> = None,
+        /// A folder with another VAE, itself or in vae/ inside, to be used instead of the teacher's.
+        pretrained_vae_model_name_or_path: Option<PathBuf> = None,
+        /// Train the whole UNet (full) or low-rank adapters (lora).
+        method: Method = Method::Full,
+        /// Width of the embedding of the guidance scale that the student gets if the teacher has none.
+        unet_time_cond_proj_dim: u32 = 256,
+        /// How the new projection of that embedding starts. With zeros the student starts as the teacher;
+        /// default is torch's uniform start, which the reference uses.
+        cond_proj_init: CondProjInit = CondProjInit::Zeros,
+        /// Store the teacher in the compute dtype. Frozen networks always are: accepted so that the
+        /// reference's command lines work.
+        cast_teacher_unet: bool = false,
+    }
+
+    /// Where the run lies, on what it runs, and what it leaves behind.
+    run: RunConfig {
+        /// The folder of the run: its checkpoints, metrics and results.
+        output_dir: PathBuf = PathBuf::from("lcm-distilled"),
+        /// cpu, cuda, cuda:N, or auto for the first accelerator there is.
+        device: String = "auto".to_owned(),
+        /// Every random number of the run is a function of it.
+        seed: u64 = 0,
+        /// The dtype in which the networks compute. Trained weights, optimiser and schedule arithmetic are
+        /// f32 in any case.
+        mixed_precision: MixedPrecision = MixedPrecision::No,
+        /// Let f32 matrix products on CUDA round their inputs to TF32: faster, with 10 bits of mantissa.
+        allow_tf32: bool = false,
+        /// Fused attention is always on: accepted so that the reference's command lines work.
+        enable_xformers_memory_efficient_attention: bool = false,
+        /// Write a checkpoint every so many optimiser steps; 0 writes them only when interrupted.
+        checkpointing_steps: u64 = 500,
+        /// Keep this many checkpoints: the oldest go once a newer one is complete.
+        checkpoints_total_limit: Option<u64> = None,
+        /// Go on from a checkpoint: latest, the name of one in the output folder, or a path. Without it a
+        /// run goes on from its latest checkpoint if its settings are the same, and refuses if they differ.
+        resume_from_checkpoint: Option<String> = None,
+    }
+
+    /// The pictures and captions, and how many of them.
+    data: DataConfig {
+        /// WebDataset shards: paths with {00000..00099} or {a,b} expanded and :: between several. May be
+        /// given several times. Required.
+        train_shards_path_or_url: Vec<String> = Vec::new(),
+        /// The side of the square pictures, in pixels: the shorter side is resized to it, then cropped.
+        resolution: u32 = 512,
+        /// The filter that resizes, as Pillow's of the same name.
+        interpolation_type: Interpolation = Interpolation::Bilinear,
+        /// Crop the middle instead of a random place.
+        center_crop: bool = false,
+        /// Mirror half of the pictures.
+        random_flip: bool = false,
+        /// Samples that the shuffle window over the shards holds.
+        shuffle_buffer_size: u32 = 1000,
+        /// Threads that decode pictures ahead of the step; 0 decodes in line.
+        dataloader_num_workers: u32 = 0,
+        /// Samples in one forward pass.
+        train_batch_size: u32 = 16,
+        /// Epochs to train, where max_train_steps is not given; needs max_train_samples.
+        num_train_epochs: u64 = 100,
+        /// Optimiser steps to train; overrides num_train_epochs.
+        max_train_steps: Option<u64> = None,
+        /// Samples that make up one epoch. It cuts nothing off: shards are read to their end.
+        max_train_samples: Option<u64> = None,
+        /// Share of captions, from 0 to 1, that are replaced by the empty prompt.
+        proportion_empty_prompts: f64 = 0.0,
+    }
+
+    /// The optimiser and its learning rate.
+    optimizer: OptimizerConfig {
+        /// The learning rate after warm-up. 1e-6 unless given (the reference's 1e-4 is too high for a whole
+        /// UNet).
+        learning_rate: Option<f64> = None,
+        /// Multiply the learning rate by gradient_accumulation_steps and train_batch_size.
+        scale_lr: bool = false,
+        /// How the learning rate changes over the run.
+        lr_scheduler: LrSchedule = LrSchedule::Constant,
+        /// Optimiser steps over which the learning rate rises from 0: 500 unless given. The constant
+        /// schedule has no warm-up; there it may only be 0.
+        lr_warmup_steps: Option<u64> = None,
+        /// Micro-batches whose gradients make one optimiser step.
+        gradient_accumulation_steps: u32 = 1,
+        /// AdamW: decay rate of the first moment.
+        adam_beta1: f64 = 0.9,
+        /// AdamW: decay rate of the second moment.
+        adam_beta2: f64 = 0.999,
+        /// AdamW: decoupled weight decay.
+        adam_weight_decay: f64 = 1e-2,
+        /// AdamW: added to the root of the second moment.
+        adam_epsilon: f64 = 1e-8,
+        /// The gradient is scaled down to this global L2 norm where it is larger.
+        max_grad_norm: f64 = 1.0,
+    }
+
+    /// Latent consistency distillation itself.
+    distillation: DistillationConfig {
+        /// Least guidance scale w, in the paper's sense: w = 7.5 is what pipelines call guidance_scale 8.5.
+        w_min: f64 = 5.0,
+        /// Largest guidance scale w.
+        w_max: f64 = 15.0,
+        /// Steps of the DDIM solver that distillation skips along (N).
+        num_ddim_timesteps: u32 = 50,
+        /// The distance between prediction and target.
+        loss_type: LossType = LossType::L2,
+        /// The constant of the pseudo-Huber distance.
+        huber_c: f64 = 0.001,
+        /// Scale of the timestep in the boundary condition (s).
+        timestep_scaling_factor: f64 = 10.0,
+        /// Pictures that the VAE encodes at once.
+        vae_encode_batch_size: u32 = 32,
+        /// Decay rate of the target network, a moving average of the student.
+        ema_decay: f64 = 0.95,
+    }
+}

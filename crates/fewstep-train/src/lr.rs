@@ -1,0 +1,56 @@
+//! The six learning-rate schedules, as a factor of the learning rate after warm-up. Pure arithmetic in f64.
+//!
+//! The formulas are those that the reference takes from diffusers, with its fixed choices: one cosine cycle
+//! (half a wave), power 1, and an end of 1e-7 for the polynomial.
+
+use std::f64::consts::PI;
+
+use crate::config::LrSchedule;
+
+/// Where the polynomial schedule ends.
+pub const POLYNOMIAL_END: f64 = 1e-7;
+
+/// A learning rate for every optimiser step of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct LearningRate {
+    /// How it changes.
+    pub schedule: LrSchedule,
+    /// Its value after warm-up.
+    pub base: f64,
+    /// Optimiser steps over which it rises from 0.
+    pub warmup_steps: u64,
+    /// Optimiser steps of the whole run.
+    pub total_steps: u64,
+}
+
+impl LearningRate {
+    /// The learning rate of the update that follows `step` finished ones.
+    pub fn at(&self, step: u64) -> f64 {
+        self.base * self.factor(step)
+    }
+
+    /// The factor of the base learning rate after `step` updates.
+    pub fn factor(&self, step: u64) -> f64 {
+        let (s, n, m) = (step as f64, self.warmup_steps as f64, self.total_steps as f64);
+        if self.schedule == LrSchedule::Constant {
+            return 1.0;
+        }
+        if step < self.warmup_steps {
+            return s / n.max(1.0);
+        }
+        // The share of the way from the end of the warm-up to the end of the run.
+        let progress = (s - n) / (m - n).max(1.0);
+        match self.schedule {
+            LrSchedule::Constant | LrSchedule::ConstantWithWarmup => 1.0,
+            LrSchedule::Linear => ((m - s) / (m - n).max(1.0)).max(0.0),
+            LrSchedule::Cosine => (0.5 * (1.0 + (PI * progress).cos())).max(0.0),
+            LrSchedule::CosineWithRestarts if progress >= 1.0 => 0.0,
+            LrSchedule::CosineWithRestarts => (0.5 * (1.0 + (PI * (progress % 1.0)).cos())).max(0.0),
+            LrSchedule::Polynomial if step > self.total_steps => POLYNOMIAL_END / self.base,
+            LrSchedule::Polynomial => {
+                let remaining = 1.0 - progress;
+                ((self.base - POLYNOMIAL_END) * remaining + POLYNOMIAL_END) / self.base
+            }
+        }
+    }
+}
