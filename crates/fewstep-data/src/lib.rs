@@ -1,1 +1,55 @@
 //! WebDataset shards to batches of pictures and captions.
+//!
+//! ```no_run
+//! use fewstep_data::{DataConfig, Loader};
+//!
+//! # fn main() -> Result<(), fewstep_data::DataError> {
+//! let mut loader = Loader::new(DataConfig {
+//!     shards: vec!["data/{00000..00009}.tar".into()],
+//!     resolution: 512,
+//!     batch_size: 16,
+//!     num_workers: 4,
+//!     seed: 7,
+//!     ..DataConfig::default()
+//! })?;
+//! let batch = loader.next_batch()?; // pixels [16, 3, 512, 512] in [-1, 1], captions, sample numbers
+//! let cursor = loader.cursor().clone(); // serialisable; names the place after `batch`
+//! println!("{}", loader.drops()); // what was left out so far, by cause
+//! # let config = DataConfig::default();
+//! let mut later = Loader::resume(config, &cursor)?; // its first sample is the very next one
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Loader`] never ends: epoch follows epoch, and every sample is seen once an epoch. The samples it delivers,
+//! their order, crops and flips are a function of the seed and the shards alone, whatever the number of threads.
+//! Nothing that is dropped goes uncounted: see [`Drops`].
+//!
+//! From the outside in: [`spec`] names shards, [`source`] opens them, [`tar`] walks their members, [`sample`] groups
+//! members, [`order`] shuffles, [`picture`] decodes, and [`Loader`] joins all this with threads. The crate knows no
+//! LibTorch: a batch is plain memory.
+
+#![warn(missing_docs)]
+
+mod assemble;
+mod batch;
+mod config;
+mod cursor;
+mod drops;
+mod error;
+mod loader;
+pub mod order;
+pub mod picture;
+pub mod sample;
+pub mod source;
+pub mod spec;
+pub mod tar;
+mod threads;
+
+pub use batch::{Batch, PictureSizes};
+pub use config::{Crop, DataConfig, Flip, Limits};
+pub use cursor::Cursor;
+pub use drops::{Cause, Dropped, Drops, Tally};
+pub use error::DataError;
+pub use loader::Loader;
+pub use picture::Interpolation;

@@ -1,0 +1,218 @@
+//! The two halves of a sample's way into a batch: decoding, which any thread may do in any order, and assembling,
+//! which happens in order and is where samples get their numbers, crops and flips.
+//!
+//! Decoding includes the resize of the whole picture, so that it needs no sample number: a number is known only when
+//! it is known which samples before it could be decoded.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fewstep_draw::{Purpose, Stream};
+
+use crate::batch::{Batch, PictureSizes};
+use crate::config::{Crop, DataConfig, Flip};
+use crate::cursor::Cursor;
+use crate::drops::{Cause, Dropped};
+use crate::error::DataError;
+use crate::picture::{self, DecodeError, Facing, Rgb, Shrinker, Square};
+use crate::sample::Sample;
+
+/// A sample whose picture is decoded and resized, not yet cropped.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    name: String,
+    caption: String,
+    picture: Rgb,
+    /// (height, width) as stored.
+    original: (u32, u32),
+}
+
+/// What became of the next event of the order.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A sample was drawn and could be decoded, or not.
+    Drawn(Result<Decoded, Dropped>),
+    /// Something that was never drawn.
+    Dropped(Dropped),
+    /// The epoch is over.
+    EpochEnd,
+}
+
+/// Decodes samples, keeping its buffers between them.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    config: DataConfig,
+    shrinker: Shrinker,
+}
+
+impl Decoder {
+    pub(crate) fn new(config: &DataConfig) -> Self {
+        Decoder {
+            config: config.clone(),
+            shrinker: Shrinker::default(),
+        }
+    }
+
+    /// Decodes and resizes. A decoder that panics over a hostile picture has found a bad picture, no more.
+    pub(crate) fn decode(&mut self, sample: Sample) -> Result<Decoded, Dropped> {
+        let name = sample.name();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.resized(&sample.image)));
+        let (cause, why) = match outcome {
+            Ok(Ok((picture, original))) => {
+                return Ok(Decoded {
+                    name,
+                    caption: sample.caption,
+                    picture,
+                    original,
+                });
+            }
+            Ok(Err(dropped)) => dropped,
+            Err(_) => {
+                self.shrinker = Shrinker::default();
+                (Cause::BadPicture, "makes the decoder panic".into())
+            }
+        };
+        let example = format!("{name} {why}");
+        Err(Dropped { cause, example })
+    }
+
+    fn resized(&mut self, bytes: &[u8]) -> Result<(Rgb, (u32, u32)), (Cause, String)> {
+        let limit = self.config.limits.max_pixels;
+        let picture = picture::decode(bytes, limit).map_err(|error| {
+            let cause = match error {
+                DecodeError::TooLarge { .. } => Cause::OversizedPicture,
+                DecodeError::Format | DecodeError::Broken(_) => Cause::BadPicture,
+            };
+            (cause, error.to_string())
+        })?;
+        let original = (picture.height, picture.width);
+        let (height, width) = picture::shorter_side_to(self.config.resolution, original.0, original.1);
+        let too_large = || {
+            let why = format!("would be resized to {width} x {height} pixels, the limit is {limit} in all");
+            (Cause::OversizedPicture, why)
+        };
+        if height.saturating_mul(width) > limit {
+            return Err(too_large());
+        }
+        let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width)) else {
+            return Err(too_large());
+        };
+        let picture = self
+            .shrinker
+            .resize(picture, height, width, self.config.interpolation)
+            .map_err(|error| (Cause::BadPicture, error.to_string()))?;
+        Ok((picture, original))
+    }
+}
+
+/// Numbers samples, crops them and joins them to batches.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    config: DataConfig,
+    shards: usize,
+    cursor: Cursor,
+}
+
+impl Assembler {
+    /// Goes on at `cursor`; an epoch has `shards` shards.
+    pub(crate) fn new(config: &DataConfig, shards: usize, cursor: Cursor) -> Self {
+        Assembler {
+            config: config.clone(),
+            shards,
+            cursor,
+        }
+    }
+
+    /// The place after the last sample assembled.
+    pub(crate) fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// One batch from the outcomes that `next` yields in order.
+    pub(crate) fn batch(
+        &mut self,
+        mut next: impl FnMut() -> Result<Outcome, DataError>,
+    ) -> Result<Batch, DataError> {
+        let size = self.config.batch_size;
+        let side = self.config.resolution as usize;
+        let mut batch = Batch {
+            pixels: vec![0.0; size * 3 * side * side],
+            resolution: self.config.resolution,
+            captions: Vec::with_capacity(size),
+            sample_numbers: Vec::with_capacity(size),
+            sizes: Vec::with_capacity(size),
+            keys: Vec::with_capacity(size),
+        };
+        while batch.len() < size {
+            match next()? {
+                Outcome::Drawn(Ok(decoded)) => self.add(decoded, &mut batch),
+                Outcome::Drawn(Err(dropped)) => {
+                    self.cursor.drawn += 1;
+                    self.cursor.drops.add(dropped);
+                }
+                Outcome::Dropped(dropped) => self.cursor.drops.add(dropped),
+                Outcome::EpochEnd => self.end_epoch()?,
+            }
+        }
+        Ok(batch)
+    }
+
+    fn add(&mut self, decoded: Decoded, batch: &mut Batch) {
+        let number = self.cursor.samples;
+        self.cursor.samples += 1;
+        self.cursor.drawn += 1;
+        self.cursor.passed += 1;
+        let square = self.square(&decoded.picture, number);
+        let numbers = 3 * (square.side as usize).pow(2);
+        let out = &mut batch.pixels[batch.captions.len() * numbers..][..numbers];
+        picture::write_square(&decoded.picture, square, out);
+        batch.captions.push(decoded.caption);
+        batch.sample_numbers.push(number);
+        batch.keys.push(decoded.name);
+        batch.sizes.push(PictureSizes {
+            original: decoded.original,
+            crop_top_left: square.top_left_seen(decoded.picture.width),
+            target: (square.side, square.side),
+        });
+    }
+
+    /// Draws the place of the crop, and which way round it is shown, for sample `number`.
+    fn square(&self, picture: &Rgb, number: u64) -> Square {
+        let side = self.config.resolution;
+        let (rows, columns) = (picture.height - side, picture.width - side);
+        let (top, left) = match self.config.crop {
+            Crop::Center => (picture::center(rows), picture::center(columns)),
+            Crop::Random => {
+                let mut draws = Stream::new(self.config.seed, Purpose::Crop, number);
+                let mut below = |spare: u32| draws.below(u64::from(spare) + 1) as u32;
+                (below(rows), below(columns))
+            }
+        };
+        let facing = match self.config.flip {
+            Flip::Never => Facing::Stored,
+            Flip::Random => match Stream::new(self.config.seed, Purpose::Flip, number).below(2) {
+                0 => Facing::Stored,
+                _ => Facing::Mirrored,
+            },
+        };
+        Square {
+            side,
+            top,
+            left,
+            facing,
+        }
+    }
+
+    /// The next epoch begins, unless this one had nothing to give: the next would not either.
+    fn end_epoch(&mut self) -> Result<(), DataError> {
+        if self.cursor.passed == 0 {
+            return Err(DataError::NothingPassed {
+                shards: self.shards,
+                drops: Box::new(self.cursor.drops.clone()),
+            });
+        }
+        self.cursor.epoch += 1;
+        self.cursor.drawn = 0;
+        self.cursor.passed = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! What a loader delivers. Plain memory; whoever owns a device moves it there.
+
+/// Pictures, captions and what goes with them. Every list has one item a sample, in the same order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// `[B, 3, resolution, resolution]`, row-major, RGB in [-1, 1].
+    pub pixels: Vec<f32>,
+    /// Height and width of the pictures.
+    pub resolution: u32,
+    /// As they stand in the shards.
+    pub captions: Vec<String>,
+    /// Consecutive numbers, counted from 0 at the start of the run: the third argument of every draw.
+    pub sample_numbers: Vec<u64>,
+    /// What SDXL is told of size and crop.
+    pub sizes: Vec<PictureSizes>,
+    /// Shard and key of each sample, for messages.
+    pub keys: Vec<String>,
+}
+
+impl Batch {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.captions.len()
+    }
+
+    /// Whether there is no sample; a loader delivers no such batch.
+    pub fn is_empty(&self) -> bool {
+        self.captions.is_empty()
+    }
+}
+
+/// Sizes of one picture in pixels, each as (height, width) or (top, left).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSizes {
+    /// Of the picture as stored.
+    pub original: (u32, u32),
+    /// Of the crop within the resized picture. In a mirrored picture it is counted from the mirrored left edge, so
+    /// that it always names the place in the picture that is seen.
+    pub crop_top_left: (u32, u32),
+    /// Of the picture delivered.
+    pub target: (u32, u32),
+}
+
+impl PictureSizes {
+    /// In the order of SDXL's `time_ids`: original height and width, crop top and left, target height and width.
+    pub fn time_ids(&self) -> [u32; 6] {
+        let (original, crop, target) = (self.original, self.crop_top_left, self.target);
+        [original.0, original.1, crop.0, crop.1, target.0, target.1]
+    }
+}

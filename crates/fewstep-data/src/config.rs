@@ -1,0 +1,108 @@
+//! What a loader is asked for. It says nothing of how that is done.
+
+use crate::error::DataError;
+use crate::picture::Interpolation;
+
+/// Everything that shapes the samples a [`Loader`](crate::Loader) delivers, and how fast it does.
+#[derive(Debug, Clone)]
+pub struct DataConfig {
+    /// Shard specs, as [`spec::expand`](crate::spec::expand) takes them.
+    pub shards: Vec<String>,
+    /// Height and width of every picture delivered, in pixels.
+    pub resolution: u32,
+    /// Samples a batch. There are no partial batches: a batch may span two epochs.
+    pub batch_size: usize,
+    /// Threads that decode ahead of the consumer; with 0 everything happens in line, in `next_batch`.
+    /// It changes no sample.
+    pub num_workers: usize,
+    /// Seed of order, crops and flips.
+    pub seed: u64,
+    /// How pictures are resized.
+    pub interpolation: Interpolation,
+    /// Which square of the resized picture is taken.
+    pub crop: Crop,
+    /// Whether pictures are mirrored.
+    pub flip: Flip,
+    /// Samples (still encoded, in memory) among which the next one is drawn. 1 keeps the order within a shard.
+    pub shuffle_window: usize,
+    /// Bounds on what a shard may ask of this machine.
+    pub limits: Limits,
+}
+
+/// Which square of the resized picture is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Crop {
+    /// Uniform over all places.
+    #[default]
+    Random,
+    /// The middle; where that falls between two pixels, the even one, as torchvision rounds.
+    Center,
+}
+
+/// Whether pictures are mirrored left to right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flip {
+    /// No picture is.
+    #[default]
+    Never,
+    /// Every second one is, by chance.
+    Random,
+}
+
+/// Bounds on what a shard may ask of this machine. A sample beyond them is dropped and counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest picture or caption file that is read into memory, in bytes.
+    pub max_member_bytes: u64,
+    /// The most pixels a picture may have, as stored and again after the resize.
+    pub max_pixels: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_member_bytes: 128 << 20,
+            max_pixels: 1 << 27,
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        DataConfig {
+            shards: Vec::new(),
+            resolution: 512,
+            batch_size: 16,
+            num_workers: 0,
+            seed: 0,
+            interpolation: Interpolation::default(),
+            crop: Crop::default(),
+            flip: Flip::default(),
+            shuffle_window: 1000,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// Refuses what no loader can do.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let refuse = |what, why| Err(DataError::Config { what, why });
+        if self.resolution == 0 {
+            return refuse("resolution", "must be at least 1 pixel");
+        }
+        if self.batch_size == 0 {
+            return refuse("batch size", "must be at least 1");
+        }
+        if self.shuffle_window == 0 {
+            return refuse(
+                "shuffle window",
+                "must be at least 1 (which keeps the order within a shard)",
+            );
+        }
+        if u64::from(self.resolution).pow(2) > self.limits.max_pixels {
+            return refuse("resolution", "is beyond the limit on the pixels of a picture");
+        }
+        Ok(())
+    }
+}

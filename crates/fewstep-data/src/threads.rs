@@ -1,0 +1,146 @@
+//! Reading, decoding and assembling on threads ahead of the consumer, with the outcome of doing it in line.
+//!
+//! A reader thread walks the order. For each sample it puts a job into one queue, which the decoding threads share,
+//! and a ticket into another, which the assembling thread takes in order: a ticket is where the answer to its job
+//! will arrive. Every queue is bounded. Whoever finds the other end of a queue gone stops, so dropping the consumer's
+//! end stops all of them.
+
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::assemble::{Assembler, Decoded, Decoder, Outcome};
+use crate::batch::Batch;
+use crate::config::DataConfig;
+use crate::cursor::Cursor;
+use crate::drops::Dropped;
+use crate::error::DataError;
+use crate::order::{Event, Order};
+use crate::sample::Sample;
+
+/// Batches that wait, finished, for the consumer.
+const BATCHES_AHEAD: usize = 2;
+
+/// Samples in flight for each decoding thread, so that none waits for another's long picture.
+const SAMPLES_PER_WORKER: usize = 4;
+
+type Answer = Result<Decoded, Dropped>;
+/// A batch and the place after it.
+pub(crate) type Delivery = Result<(Batch, Cursor), DataError>;
+
+enum Ticket {
+    Drawn(Receiver<Answer>),
+    Dropped(Dropped),
+    EpochEnd,
+}
+
+struct Job {
+    sample: Sample,
+    answer: Sender<Answer>,
+}
+
+/// The threads, and the queue of what they finish.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    batches: Option<Receiver<Delivery>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts them.
+    pub(crate) fn start(config: &DataConfig, order: Order, assembler: Assembler) -> Result<Self, DataError> {
+        let in_flight = config.num_workers.saturating_mul(SAMPLES_PER_WORKER);
+        let (tickets_in, tickets) = bounded(in_flight);
+        let (jobs_in, jobs) = bounded(in_flight);
+        let (batches_in, batches) = bounded(BATCHES_AHEAD);
+        let mut threads = Threads {
+            batches: Some(batches),
+            handles: Vec::with_capacity(config.num_workers + 2),
+        };
+        for _ in 0..config.num_workers {
+            let (jobs, decoder) = (jobs.clone(), Decoder::new(config));
+            threads.spawn("decodes pictures", move || decode(&jobs, decoder))?;
+        }
+        // Only the decoding threads may hold this end, or the reader would not notice that they are gone.
+        drop(jobs);
+        threads.spawn("reads shards", move || read(order, &tickets_in, &jobs_in))?;
+        threads.spawn("assembles batches", move || {
+            assemble(assembler, &tickets, &batches_in)
+        })?;
+        Ok(threads)
+    }
+
+    /// The next batch.
+    pub(crate) fn next(&self) -> Delivery {
+        let died = Err(DataError::ThreadDied { what: "assembling" });
+        self.batches
+            .as_ref()
+            .and_then(|batches| batches.recv().ok())
+            .unwrap_or(died)
+    }
+
+    fn spawn(&mut self, does: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
+        let handle = thread::Builder::new()
+            .name(format!("fewstep {does}"))
+            .spawn(work)
+            .map_err(|source| DataError::Spawn { does, source })?;
+        self.handles.push(handle);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.batches = None;
+        for handle in self.handles.drain(..) {
+            // A thread that panicked has told so by not delivering.
+            let _ = handle.join();
+        }
+    }
+}
+
+fn read(mut order: Order, tickets: &Sender<Ticket>, jobs: &Sender<Job>) {
+    loop {
+        let (ticket, job) = match order.next_event() {
+            Event::Sample(sample) => {
+                let (answer, answers) = bounded(1);
+                (Ticket::Drawn(answers), Some(Job { sample, answer }))
+            }
+            Event::Dropped(dropped) => (Ticket::Dropped(dropped), None),
+            Event::EpochEnd => (Ticket::EpochEnd, None),
+        };
+        if tickets.send(ticket).is_err() {
+            return;
+        }
+        if let Some(job) = job
+            && jobs.send(job).is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn decode(jobs: &Receiver<Job>, mut decoder: Decoder) {
+    for Job { sample, answer } in jobs {
+        // Nobody waits for the answer once the loader is being dropped.
+        let _ = answer.send(decoder.decode(sample));
+    }
+}
+
+fn assemble(mut assembler: Assembler, tickets: &Receiver<Ticket>, batches: &Sender<Delivery>) {
+    loop {
+        let batch = assembler.batch(|| {
+            let died = |what| move |_| DataError::ThreadDied { what };
+            match tickets.recv().map_err(died("reading"))? {
+                Ticket::Drawn(answers) => answers.recv().map_err(died("decoding")).map(Outcome::Drawn),
+                Ticket::Dropped(dropped) => Ok(Outcome::Dropped(dropped)),
+                Ticket::EpochEnd => Ok(Outcome::EpochEnd),
+            }
+        });
+        let failed = batch.is_err();
+        let delivery = batch.map(|batch| (batch, assembler.cursor().clone()));
+        if batches.send(delivery).is_err() || failed {
+            return;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Shards made on the spot, sound and otherwise.
+
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use fewstep_data::{Batch, DataConfig, Loader};
+use image::{ImageFormat, Rgb, RgbImage};
+
+/// A picture whose every pixel tells its number and place.
+pub fn picture(number: u32, width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+    let picture = RgbImage::from_fn(width, height, |x, y| {
+        Rgb([(x * 7) as u8, (y * 5) as u8, (number * 11) as u8])
+    });
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+pub fn png(number: u32) -> Vec<u8> {
+    picture(number, 24, 16, ImageFormat::Png)
+}
+
+/// A tar archive of `members`.
+pub fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, *bytes).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// A shard of sound samples with the numbers `from..to` as captions and keys.
+pub fn sound_shard(from: u32, to: u32) -> Vec<u8> {
+    let members: Vec<(String, Vec<u8>)> = (from..to)
+        .flat_map(|n| {
+            [
+                (format!("{n:04}.png"), png(n)),
+                (format!("{n:04}.txt"), n.to_string().into_bytes()),
+            ]
+        })
+        .collect();
+    let members: Vec<(&str, &[u8])> = members.iter().map(|(path, bytes)| (&**path, &**bytes)).collect();
+    archive(&members)
+}
+
+/// A folder of shards, written in the order given.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn of(shards: &[Vec<u8>]) -> Self {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        for (number, bytes) in shards.iter().enumerate() {
+            std::fs::write(folder.file(number), bytes).unwrap();
+        }
+        folder
+    }
+
+    /// Four shards of five samples.
+    pub fn sound() -> Self {
+        Self::of(&[
+            sound_shard(0, 5),
+            sound_shard(5, 10),
+            sound_shard(10, 15),
+            sound_shard(15, 20),
+        ])
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn file(&self, number: usize) -> PathBuf {
+        self.path().join(format!("{number:03}.tar"))
+    }
+
+    /// A small configuration that reads the folder.
+    pub fn config(&self) -> DataConfig {
+        DataConfig {
+            shards: vec![self.path().display().to_string()],
+            resolution: 8,
+            batch_size: 3,
+            seed: 1,
+            ..DataConfig::default()
+        }
+    }
+}
+
+pub fn batches(loader: &mut Loader, count: usize) -> Vec<Batch> {
+    (0..count).map(|_| loader.next_batch().unwrap()).collect()
+}
+
+pub fn captions(batches: &[Batch]) -> Vec<String> {
+    batches.iter().flat_map(|batch| batch.captions.clone()).collect()
+}
