@@ -3,6 +3,9 @@
 mod config;
 mod layer;
 mod text_model;
+mod tokenizer;
+mod vocabulary;
 
 pub use config::{Activation, ClipTextConfig, Pooling};
 pub use text_model::{ClipOutput, ClipTextModel};
+pub use tokenizer::ClipTokenizer;
