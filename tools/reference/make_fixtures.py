@@ -11,6 +11,8 @@ import importlib
 
 import torch
 
+from peer.quiet import hush
+
 KINDS = (
     "models",
     "unet",
@@ -41,6 +43,7 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown kind {unknown[0]}; known are {', '.join(KINDS)}")
     torch.set_num_threads(1)
+    hush()
     torch.use_deterministic_algorithms(True)
     for kind in kinds:
         importlib.import_module(f"fixtures.{kind}").make()

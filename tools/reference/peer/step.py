@@ -44,6 +44,15 @@ class Inputs:
         return {"text_embeds": pooled, "time_ids": self.time_ids}
 
 
+def with_guidance(config: dict, dim: int) -> UNet2DConditionModel:
+    """Build a UNet of this configuration with a guidance embedding of this width.
+
+    The note of which values were defaults must go: diffusers would put the default back in their place.
+    """
+    public = {key: value for key, value in config.items() if not key.startswith("_")}
+    return UNet2DConditionModel.from_config({**public, "time_cond_proj_dim": dim})
+
+
 def make_student(
     teacher: UNet2DConditionModel, time_cond_proj_dim: int, cond_proj: torch.Tensor | None = None
 ) -> UNet2DConditionModel:
@@ -52,7 +61,7 @@ def make_student(
     A teacher that has such an embedding hands its width and its projection on.
     """
     dim = teacher.config.time_cond_proj_dim or time_cond_proj_dim
-    student = UNet2DConditionModel.from_config({**teacher.config, "time_cond_proj_dim": dim})
+    student = with_guidance(teacher.config, dim)
     student.load_state_dict(teacher.state_dict(), strict=False)
     projection = student.time_embedding.cond_proj.weight
     with torch.no_grad():
@@ -102,11 +111,12 @@ class Distiller:
             guided.append(value + w * (value - base))
         return self.solver.step(*guided, inputs.index)
 
-    def step(self, inputs: Inputs) -> dict[str, torch.Tensor]:
-        """Return loss (with its graph), model_pred, target and x_prev."""
+    def step(self, inputs: Inputs, cond: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Return loss (with its graph), model_pred, target and x_prev; `cond` replaces the embedding of w."""
         start, end = self.solver.ends(inputs.index)
         z = self.schedule.add_noise(inputs.latents, inputs.noise, start)
-        cond = guidance_embedding(inputs.w, self.student.config.time_cond_proj_dim)
+        if cond is None:
+            cond = guidance_embedding(inputs.w, self.student.config.time_cond_proj_dim)
         model_pred = self.consistency(self.student, z, start, cond, inputs)
         x_prev = self.teacher_step(z, start, inputs)
         with torch.no_grad():

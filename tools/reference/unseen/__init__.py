@@ -1,0 +1,1 @@
+"""Parity of `fewstep debug` with diffusers on models and tensors drawn for the occasion."""
