@@ -1,6 +1,7 @@
 """The reference's training loop around a step: AdamW, clipping and the target's moving average."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +30,17 @@ def move_target(distiller: Distiller, decay: float) -> None:
         average.mul_(decay).add_(value, alpha=1 - decay)
 
 
-def train(distiller: Distiller, batches: Iterable[Inputs], settings: Settings) -> list[dict[str, float]]:
-    """Take one optimiser step for each batch and return every loss and gradient norm."""
+def train(
+    distiller: Distiller,
+    batches: Iterable[Inputs],
+    settings: Settings,
+    precision: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[dict[str, float]]:
+    """Take one optimiser step for each batch and return every loss and gradient norm.
+
+    `precision` makes the context of one forward pass. Autocast keeps its casts of the weights until it is
+    left, so a context around the whole loop would train with the weights of the first step.
+    """
     parameters = list(distiller.student.parameters())
     optimizer = torch.optim.AdamW(
         parameters,
@@ -41,7 +51,8 @@ def train(distiller: Distiller, batches: Iterable[Inputs], settings: Settings) -
     )
     history = []
     for inputs in batches:
-        loss = distiller.step(inputs)["loss"]
+        with precision():
+            loss = distiller.step(inputs)["loss"]
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
