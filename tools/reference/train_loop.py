@@ -1,6 +1,6 @@
 """The reference's full-UNet distillation as a plain loop, for timing fewstep against it on the same work.
 
-    python tools/reference/train_loop.py --pretrained_teacher_model DIR --train_shards a.tar b.tar --resolution 64
+    python tools/reference/train_loop.py --pretrained_teacher_model DIR --train_shards a.tar b.tar
 
 It does a step as the reference does: captions and pixels encoded on the fly, the teacher run twice, a target
 pass for every sample, f32 weights under autocast, AdamW and a moving average of all weights. The flags have
@@ -29,9 +29,7 @@ DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 class Conditioner:
     """The frozen encoders, in the compute dtype, and the draws of a step."""
 
-    def __init__(
-        self, teacher: StableDiffusionPipeline, dtype: torch.dtype, device: str, goal: Objective
-    ) -> None:
+    def __init__(self, teacher: StableDiffusionPipeline, dtype: torch.dtype, goal: Objective) -> None:
         """Move the encoders and encode the empty caption once."""
         self.vae, self.text_encoder = teacher.vae.to(dtype), teacher.text_encoder.to(dtype)
         self.tokenizer, self.dtype, self.goal = teacher.tokenizer, dtype, goal
@@ -117,9 +115,8 @@ def main() -> None:
         options.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
     median = statistics.median(seconds[1:] or seconds)
     rate = options.train_batch_size / median
-    print(
-        f"{len(history)} steps, median {median:.3f} s a step, {rate:.2f} samples/s, loss {history[-1]['loss']:.5f}"
-    )
+    last = history[-1]["loss"]
+    print(f"{len(history)} steps, median {median:.3f} s a step, {rate:.2f} samples/s, last loss {last:.5f}")
 
 
 if __name__ == "__main__":
