@@ -71,7 +71,7 @@ impl DownBlock {
         let first = config.block_out_channels[i.saturating_sub(1)];
         let mut inputs = vec![outputs; config.layers_per_block[i]];
         inputs[0] = first;
-        let is_final = i + 1 == config.block_out_channels.len();
+        let is_final = i == config.last_level();
         DownBlock {
             layers: layers(
                 path,
@@ -126,7 +126,10 @@ impl MidBlock {
             MidBlockType::Plain => None,
             MidBlockType::CrossAttention => Some(config.mid_attention()),
         };
-        let channels = attention.map_or_else(|| config.deepest_channels(), |shape| shape.channels);
+        let channels = attention.map_or_else(
+            || config.block_out_channels[config.last_level()],
+            |shape| shape.channels,
+        );
         let transformer =
             attention.map(|shape| Transformer2D::new(&path.sub("attentions").sub(0), config, shape));
         let resnet = |i: usize| {

@@ -5,7 +5,6 @@
 use serde_json::{Map, Value};
 
 use super::Activation;
-use super::attention::TransformerShape;
 use super::keys;
 use super::levels;
 use crate::weights::{ModelError, Options};
@@ -126,7 +125,8 @@ impl UNetConfig {
     ///
     /// # Errors
     /// An option of the wrong type, one that no Stable Diffusion UNet sets and that is not supported, an
-    /// unknown one, or options that contradict each other. The error names the option and its value.
+    /// unknown one, or a list that does not have an entry for each level. The error names the option and its
+    /// value. Whether the options fit together, [`super::UNet2DConditionModel::new`] checks.
     pub fn from_json(value: &Value) -> Result<Self, ModelError> {
         let options = Options::new(NAME, value)?;
         let json = value.as_object().cloned().unwrap_or_default();
@@ -162,7 +162,7 @@ impl UNetConfig {
             };
             Activation::named(name).map(Some).ok_or_else(wanted)
         };
-        let config = UNetConfig {
+        Ok(UNetConfig {
             sample_size: levels::sample_size(&options)?,
             in_channels: options.count("in_channels")?.unwrap_or(4),
             out_channels: options.count("out_channels")?.unwrap_or(4),
@@ -195,9 +195,7 @@ impl UNetConfig {
             json,
             block_out_channels,
             layers_per_block,
-        };
-        config.check_sums(&options)?;
-        Ok(config)
+        })
     }
 
     /// The contents of a config.json that diffusers loads: all that was read, with the options that were
@@ -224,116 +222,6 @@ impl UNetConfig {
     pub fn with_time_cond_proj_dim(mut self, dim: Option<i64>) -> Self {
         self.time_cond_proj_dim = dim;
         self
-    }
-
-    /// Length of the time embedding that residual blocks take.
-    pub fn time_embed_dim(&self) -> i64 {
-        self.time_embedding_dim.unwrap_or(4 * self.block_out_channels[0])
-    }
-
-    /// Width of the prompt's embeddings, if there is attention to a prompt anywhere.
-    pub fn context_dim(&self) -> Option<i64> {
-        let levels = self.block_out_channels.len();
-        let deepest = (self.mid_block_type == MidBlockType::CrossAttention).then_some(levels - 1);
-        let down = (0..levels).filter(|&i| self.down_block_types[i] == BlockType::CrossAttention);
-        let up = (0..levels).filter(|&i| self.up_block_types[levels - 1 - i] == BlockType::CrossAttention);
-        deepest
-            .into_iter()
-            .chain(down)
-            .chain(up)
-            .map(|i| self.cross_attention_dim[i])
-            .next()
-    }
-
-    /// Channels of the lowest level.
-    pub(super) fn deepest_channels(&self) -> i64 {
-        self.block_out_channels[self.block_out_channels.len() - 1]
-    }
-
-    /// The transformers of level `i` of the way down, if it has any.
-    pub(super) fn down_attention(&self, i: usize) -> Option<Vec<TransformerShape>> {
-        let blocks = &self.transformer_layers_per_block[i];
-        let with = self.down_block_types[i] == BlockType::CrossAttention;
-        with.then(|| blocks.iter().map(|&n| self.transformer(i, n)).collect())
-    }
-
-    /// The transformers of level `i` of the way up, counted from the lowest, if it has any.
-    pub(super) fn up_attention(&self, i: usize) -> Option<Vec<TransformerShape>> {
-        let level = self.block_out_channels.len() - 1 - i;
-        let blocks = &self.reverse_transformer_layers_per_block[i];
-        let with = self.up_block_types[i] == BlockType::CrossAttention;
-        with.then(|| blocks.iter().map(|&n| self.transformer(level, n)).collect())
-    }
-
-    /// The transformer of the lowest level, as deep as the first of the last level of the way down. It looks
-    /// at the feature map even where `only_cross_attention` says otherwise of all levels.
-    pub(super) fn mid_attention(&self) -> TransformerShape {
-        let last = self.block_out_channels.len() - 1;
-        TransformerShape {
-            only_cross_attention: false,
-            ..self.transformer(last, self.transformer_layers_per_block[last][0])
-        }
-    }
-
-    fn transformer(&self, level: usize, blocks: usize) -> TransformerShape {
-        TransformerShape {
-            channels: self.block_out_channels[level],
-            heads: self.num_attention_heads[level],
-            blocks,
-            cross_attention_dim: self.cross_attention_dim[level],
-            only_cross_attention: self.only_cross_attention[level],
-        }
-    }
-
-    /// Options that are possible each by itself, and not together.
-    fn check_sums(&self, options: &Options<'_>) -> Result<(), ModelError> {
-        let groups = self.norm_num_groups;
-        for (level, (&channels, &heads)) in self
-            .block_out_channels
-            .iter()
-            .zip(&self.num_attention_heads)
-            .enumerate()
-        {
-            if channels % groups != 0 {
-                let problem = format!(
-                    "has {channels} at level {level}, which norm_num_groups ({groups}) does not divide"
-                );
-                return Err(options.error("block_out_channels", problem));
-            }
-            if heads > channels {
-                let problem =
-                    format!("asks for {heads} heads at level {level}, which has {channels} channels only");
-                return Err(options.error("attention_head_dim", problem));
-            }
-        }
-        let half = self.block_out_channels[0] / 2;
-        if half as f64 == self.freq_shift {
-            let problem = format!(
-                "is {}, which leaves no frequencies for a sinusoid",
-                self.freq_shift
-            );
-            return Err(options.error("freq_shift", problem));
-        }
-        let attends = |level: usize| {
-            let deepest = level + 1 == self.block_out_channels.len();
-            self.down_block_types[level] == BlockType::CrossAttention
-                || self.up_block_types[self.block_out_channels.len() - 1 - level] == BlockType::CrossAttention
-                || (deepest && self.mid_block_type == MidBlockType::CrossAttention)
-        };
-        let mut widths = self
-            .cross_attention_dim
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| attends(*i));
-        let first = widths.next().map(|(_, width)| width);
-        if widths.any(|(_, width)| Some(width) != first) {
-            let problem = format!(
-                "is {:?}, but one prompt can have one width only",
-                self.cross_attention_dim
-            );
-            return Err(options.error("cross_attention_dim", problem));
-        }
-        Ok(())
     }
 }
 

@@ -79,8 +79,9 @@ pub(super) fn check(config: &UNetConfig, input: &UNetInput<'_>) -> Result<(), Mo
         }
     }
     for (name, tensor) in named(input) {
-        let integers_allowed = matches!(name, "timestep" | "time_ids");
-        if !tensor.is_floating_point() && !(integers_allowed && tensor.kind() != Kind::Bool) {
+        let may_be_whole = matches!(name, "timestep" | "time_ids");
+        let whole = matches!(tensor.kind(), Kind::Int64 | Kind::Int);
+        if !(tensor.is_floating_point() || may_be_whole && whole) {
             let problem = format!("is {:?}, but must be floating point", tensor.kind());
             return Err(ModelError::input(format!("the UNet's input `{name}`"), problem));
         }

@@ -13,10 +13,13 @@ mod input;
 mod keys;
 mod levels;
 mod model;
+mod places;
 mod resnet;
 
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod tests;
 
 pub use activation::Activation;
 pub use config::{BlockType, MidBlockType, TextTime, TimeScaleShift, UNetConfig};

@@ -94,9 +94,9 @@ impl UNet2DConditionModel {
     /// The network of this config.
     ///
     /// # Errors
-    /// None today: [`UNetConfig`] has refused what cannot be built. The signature leaves room for checks of
-    /// the network as a whole.
+    /// Options that contradict each other, like channels that the groups of a norm do not divide.
     pub fn new(config: UNetConfig) -> Result<Self, ModelError> {
+        config.check()?;
         let (modules, layout) = Layout::build(|root| Modules::new(root, &config));
         Ok(UNet2DConditionModel {
             config,
@@ -178,7 +178,7 @@ impl UNet2DConditionModel {
                 .embed(&added.time_ids.flatten(0, -1));
             let ids = ids.reshape([added.time_ids.size()[0], -1]).to_kind(kind);
             let both = Tensor::cat(&[added.text_embeds.to_kind(kind), ids], 1);
-            temb += add_embedding.forward(weights, &both, None);
+            temb = temb + add_embedding.forward(weights, &both, None);
         }
         if let Some(act) = config.time_embedding_act_fn {
             temb = act.apply(&temb);
