@@ -17,6 +17,16 @@ use super::ModelError;
 /// A header is JSON of some hundred bytes a tensor; the format allows no more than this.
 const LONGEST_HEADER: u64 = 100_000_000;
 
+/// Where and what a tensor is, as LibTorch counts.
+#[derive(Debug)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<i64>,
+    /// First byte after the header, and number of bytes.
+    start: i64,
+    len: i64,
+}
+
 /// An open safetensors file.
 #[derive(Debug)]
 pub struct TensorFile {
@@ -25,7 +35,7 @@ pub struct TensorFile {
     bytes: Tensor,
     /// Where the tensors begin.
     start: i64,
-    infos: BTreeMap<String, TensorInfo>,
+    entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -64,15 +74,16 @@ impl TensorFile {
                 "its tensors need {stated} bytes, {found} bytes follow its header"
             )));
         }
+        let mut entries = BTreeMap::new();
+        for (name, info) in metadata.tensors() {
+            let entry = Entry::new(info).ok_or_else(|| bad(format!("tensor `{name}` is too large")))?;
+            entries.insert(name, entry);
+        }
         Ok(TensorFile {
             bytes: map(path, len)?,
             path: path.to_owned(),
             start: 8 + header_len as i64,
-            infos: metadata
-                .tensors()
-                .into_iter()
-                .map(|(name, info)| (name, info.clone()))
-                .collect(),
+            entries,
             metadata: pairs(metadata.metadata()),
         })
     }
@@ -84,7 +95,7 @@ impl TensorFile {
 
     /// The names of its tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.infos.keys().map(String::as_str)
+        self.entries.keys().map(String::as_str)
     }
 
     /// The text metadata of its header.
@@ -94,21 +105,17 @@ impl TensorFile {
 
     /// Whether it holds a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.infos.contains_key(name)
+        self.entries.contains_key(name)
     }
 
     /// The shape of a tensor, empty for a name that the file lacks.
-    pub(super) fn shape(&self, name: &str) -> Vec<i64> {
-        let shape = self.infos.get(name).map_or(&[][..], |info| &info.shape);
-        shape
-            .iter()
-            .map(|&n| i64::try_from(n).unwrap_or(i64::MAX))
-            .collect()
+    pub fn shape(&self, name: &str) -> &[i64] {
+        self.entries.get(name).map_or(&[], |entry| &entry.shape)
     }
 
     /// The stored dtype of a tensor.
     pub(super) fn dtype(&self, name: &str) -> Option<Dtype> {
-        self.infos.get(name).map(|info| info.dtype)
+        self.entries.get(name).map(|entry| entry.dtype)
     }
 
     /// A tensor in its stored dtype, as a copy of its own on the CPU.
@@ -133,14 +140,14 @@ impl TensorFile {
 
     /// A tensor inside the mapped file.
     fn view(&self, name: &str) -> Result<Tensor, ModelError> {
-        let Some(info) = self.infos.get(name) else {
+        let Some(entry) = self.entries.get(name) else {
             return Err(ModelError::malformed(
                 &self.path,
                 format_args!("has no tensor `{name}`"),
             ));
         };
-        let Some(kind) = kind_of(info.dtype) else {
-            let dtype = info.dtype;
+        let Some(kind) = kind_of(entry.dtype) else {
+            let dtype = entry.dtype;
             return Err(ModelError::malformed(
                 &self.path,
                 format_args!(
@@ -148,11 +155,9 @@ impl TensorFile {
                 ),
             ));
         };
-        let (from, to) = info.data_offsets;
-        let bytes = self
-            .bytes
-            .f_narrow(0, self.start + from as i64, (to - from) as i64)?;
-        let misaligned = (self.start + from as i64) % kind.elt_size_in_bytes() as i64;
+        let start = self.start + entry.start;
+        let bytes = self.bytes.f_narrow(0, start, entry.len)?;
+        let misaligned = start % kind.elt_size_in_bytes() as i64;
         let numbers = match (kind, misaligned) {
             // A stored byte other than 0 and 1 is no bool to LibTorch.
             (Kind::Bool, _) => bytes.f_ne(0)?,
@@ -162,7 +167,26 @@ impl TensorFile {
                 .f_to_device_(Device::Cpu, Kind::Uint8, false, true)?
                 .f_view_dtype(kind)?,
         };
-        Ok(numbers.f_view(self.shape(name).as_slice())?)
+        Ok(numbers.f_view(entry.shape.as_slice())?)
+    }
+}
+
+impl Entry {
+    /// None where a size or their product is beyond what LibTorch counts; an empty tensor's sizes can be.
+    fn new(info: &TensorInfo) -> Option<Self> {
+        let sizes = info.shape.iter().map(|&n| i64::try_from(n));
+        let shape: Vec<i64> = sizes.collect::<Result<_, _>>().ok()?;
+        shape
+            .iter()
+            .filter(|&&n| n > 0)
+            .try_fold(1i64, |product, &n| product.checked_mul(n))?;
+        let (start, end) = info.data_offsets;
+        Some(Entry {
+            dtype: info.dtype,
+            shape,
+            start: i64::try_from(start).ok()?,
+            len: i64::try_from(end - start).ok()?,
+        })
     }
 }
 

@@ -177,7 +177,7 @@ fn match_layout(
     let mut mismatch = Mismatch::default();
     let mut found: BTreeMap<String, Place> = BTreeMap::new();
     for (name, &file) in &stored.tensors {
-        let shape = stored.files[file].shape(name);
+        let shape = stored.files[file].shape(name).to_vec();
         let (wanted_name, may_be_conv) = match key(name) {
             Key::Is(wanted) => (wanted, false),
             Key::Matrix(wanted) => (wanted, true),
@@ -208,7 +208,7 @@ fn match_layout(
         if let Some(earlier) = found.insert(wanted_name, place) {
             mismatch.unexpected.push((
                 earlier.name.clone(),
-                stored.files[earlier.file].shape(&earlier.name),
+                stored.files[earlier.file].shape(&earlier.name).to_vec(),
             ));
         }
     }

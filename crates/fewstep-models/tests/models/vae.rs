@@ -1,10 +1,8 @@
 //! The VAE against diffusers' golden values.
 
-mod common;
-
 use std::path::Path;
 
-use common::{assert_near, fixture, golden};
+use super::common::{assert_near, fixture, golden};
 use fewstep_models::vae::AutoencoderKl;
 use fewstep_models::weights::Component;
 use tch::{Device, Kind, Tensor};

@@ -1,8 +1,6 @@
 //! CLIP's tokenizer and text encoder against transformers' golden values.
 
-mod common;
-
-use common::{assert_near, fixture, golden};
+use super::common::{assert_near, fixture, golden};
 use fewstep_models::clip::{ClipTextModel, ClipTokenizer};
 use fewstep_models::params::Weights;
 use fewstep_models::weights::Component;
