@@ -1,0 +1,9 @@
+//! The program from outside: command lines in, files, messages and exit statuses out.
+
+#[cfg(test)]
+mod common;
+
+#[cfg(test)]
+mod debug;
+#[cfg(test)]
+mod usage;
