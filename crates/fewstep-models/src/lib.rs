@@ -18,3 +18,5 @@ pub mod vae;
 pub mod weights;
 
 pub mod pipeline;
+
+pub mod arch;

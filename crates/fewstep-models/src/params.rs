@@ -137,6 +137,11 @@ impl Weights {
 
     /// Random weights in f32, each as its [`Init`] says, from LibTorch's generator.
     pub fn random(layout: &Arc<Layout>, device: Device) -> Self {
+        Weights::random_as(layout, Kind::Float, device)
+    }
+
+    /// The same weights rounded to `kind`, one after another: never all of them in f32.
+    pub fn random_as(layout: &Arc<Layout>, kind: Kind, device: Device) -> Self {
         let options = (Kind::Float, device);
         let tensors = layout.specs.iter().map(|spec| match spec.init {
             Init::Uniform(bound) => Tensor::empty(&spec.shape, options).uniform_(-bound, bound),
@@ -144,7 +149,7 @@ impl Weights {
             Init::Zeros => Tensor::zeros(&spec.shape, options),
             Init::Ones => Tensor::ones(&spec.shape, options),
         });
-        Weights::new(layout.clone(), tensors.collect())
+        Weights::new(layout.clone(), tensors.map(|t| t.to_kind(kind)).collect())
     }
 
     /// The layout that these tensors fill.

@@ -167,7 +167,10 @@ impl UNetConfig {
             in_channels: options.count("in_channels")?.unwrap_or(4),
             out_channels: options.count("out_channels")?.unwrap_or(4),
             center_input_sample: options.flag("center_input_sample")?.unwrap_or(false),
-            flip_sin_to_cos: options.flag("flip_sin_to_cos")?.unwrap_or(true),
+            // Left out it is true, and null is as good as false.
+            flip_sin_to_cos: options
+                .flag("flip_sin_to_cos")?
+                .unwrap_or(!json.contains_key("flip_sin_to_cos")),
             freq_shift: options.float("freq_shift")?.unwrap_or(0.0),
             down_block_types: levels::block_types(&options, "down_block_types", levels)?,
             mid_block_type: levels::mid_block_type(&json, &options)?,

@@ -10,8 +10,6 @@ use crate::weights::{ModelError, Options};
 const SET: &[&str] = &[
     "in_channels",
     "out_channels",
-    "center_input_sample",
-    "flip_sin_to_cos",
     "freq_shift",
     "down_block_types",
     "up_block_types",
@@ -26,15 +24,18 @@ const SET: &[&str] = &[
     "cross_attention_dim",
     "transformer_layers_per_block",
     "attention_head_dim",
-    "use_linear_projection",
-    "upcast_attention",
     "resnet_time_scale_shift",
     "conv_in_kernel",
     "conv_out_kernel",
 ];
 
-/// Options that may be `null`.
+/// Options that may be `null`: it says there is none, and of flags that they are false (SDXL's own file has
+/// `"upcast_attention": null`).
 const NULLABLE: &[&str] = &[
+    "center_input_sample",
+    "flip_sin_to_cos",
+    "use_linear_projection",
+    "upcast_attention",
     "sample_size",
     "mid_block_type",
     "reverse_transformer_layers_per_block",

@@ -178,7 +178,7 @@ impl UNet2DConditionModel {
                 .embed(&added.time_ids.flatten(0, -1));
             let ids = ids.reshape([added.time_ids.size()[0], -1]).to_kind(kind);
             let both = Tensor::cat(&[added.text_embeds.to_kind(kind), ids], 1);
-            temb = temb + add_embedding.forward(weights, &both, None);
+            temb = add_embedding.forward(weights, &both, None) + temb;
         }
         if let Some(act) = config.time_embedding_act_fn {
             temb = act.apply(&temb);

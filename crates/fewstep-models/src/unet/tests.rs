@@ -129,6 +129,15 @@ fn an_unknown_option_names_the_nearest_and_metadata_passes() {
 }
 
 #[test]
+fn a_flag_that_is_null_is_false() {
+    let mut config = tiny("tiny-sd2");
+    config["upcast_attention"] = Value::Null;
+    config["flip_sin_to_cos"] = Value::Null;
+    let config = UNetConfig::from_json(&config).unwrap();
+    assert!(!config.upcast_attention && !config.flip_sin_to_cos);
+}
+
+#[test]
 fn a_config_round_trips_and_takes_a_guidance_embedding() {
     for model in [
         "tiny-sd",
