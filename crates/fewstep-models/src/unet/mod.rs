@@ -17,8 +17,6 @@ mod places;
 mod resnet;
 
 #[cfg(test)]
-mod parity;
-#[cfg(test)]
 mod tests;
 
 pub use activation::Activation;

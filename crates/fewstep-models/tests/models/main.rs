@@ -6,4 +6,5 @@ mod clip;
 mod common;
 mod files;
 mod hostile;
+mod unet;
 mod vae;
