@@ -13,7 +13,7 @@ use crate::config::{Crop, DataConfig, Flip};
 use crate::cursor::Cursor;
 use crate::drops::{Cause, Dropped};
 use crate::error::DataError;
-use crate::picture::{self, DecodeError, Facing, Rgb, Shrinker, Square};
+use crate::picture::{self, DecodeError, Facing, PictureResizer, Rgb, Square};
 use crate::sample::Sample;
 
 /// A sample whose picture is decoded and resized, not yet cropped.
@@ -41,14 +41,14 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     config: DataConfig,
-    shrinker: Shrinker,
+    resizer: PictureResizer,
 }
 
 impl Decoder {
     pub(crate) fn new(config: &DataConfig) -> Self {
         Decoder {
             config: config.clone(),
-            shrinker: Shrinker::default(),
+            resizer: PictureResizer::default(),
         }
     }
 
@@ -67,12 +67,11 @@ impl Decoder {
             }
             Ok(Err(dropped)) => dropped,
             Err(_) => {
-                self.shrinker = Shrinker::default();
+                self.resizer = PictureResizer::default();
                 (Cause::BadPicture, "makes the decoder panic".into())
             }
         };
-        let example = format!("{name} {why}");
-        Err(Dropped { cause, example })
+        Err(Dropped::new(cause, &format!("{name} {why}")))
     }
 
     fn resized(&mut self, bytes: &[u8]) -> Result<(Rgb, (u32, u32)), (Cause, String)> {
@@ -97,7 +96,7 @@ impl Decoder {
             return Err(too_large());
         };
         let picture = self
-            .shrinker
+            .resizer
             .resize(picture, height, width, self.config.interpolation)
             .map_err(|error| (Cause::BadPicture, error.to_string()))?;
         Ok((picture, original))

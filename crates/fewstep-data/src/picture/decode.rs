@@ -74,10 +74,10 @@ fn check_size(width: u32, height: u32, limit: u64) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// A bound on what a decoder may allocate: RGBA with 16 bits, and as much again to work in.
+/// A bound on what a decoder may allocate: RGBA with 16 bits, and a quarter of that to work in.
 fn memory(max_pixels: u64) -> Limits {
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(max_pixels.saturating_mul(16));
+    limits.max_alloc = Some(max_pixels.saturating_mul(10));
     limits
 }
 

@@ -3,8 +3,11 @@
 
 mod crop;
 mod decode;
+mod interpolation;
+mod nearest;
 mod resize;
 
 pub use crop::{Facing, Square, center, write_square};
 pub use decode::{DecodeError, Rgb, decode};
-pub use resize::{Interpolation, ResizeError, Shrinker, UnknownInterpolation, shorter_side_to};
+pub use interpolation::{Interpolation, UnknownInterpolation};
+pub use resize::{PictureResizer, ResizeError, shorter_side_to};

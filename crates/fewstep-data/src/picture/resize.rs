@@ -1,76 +1,11 @@
-//! Resizing as Pillow does it: filters that widen with the reduction, the horizontal pass first, 8 bits between the
-//! passes. It knows nothing of crops.
-
-use std::str::FromStr;
+//! Resizing as Pillow does it: filters that widen with the reduction, two passes, 8 bits between them. It knows nothing
+//! of crops.
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::Rgb;
-
-/// The filter with which pictures are resized. All but the nearest ones smooth when they reduce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Interpolation {
-    /// Triangle.
-    #[default]
-    Bilinear,
-    /// Catmull-Rom cubic.
-    Bicubic,
-    /// Average of the pixels covered.
-    Box,
-    /// The pixel in the middle.
-    Nearest,
-    /// The pixel in the middle; for 8-bit pictures torchvision means the same by both.
-    NearestExact,
-    /// Hamming window.
-    Hamming,
-    /// Windowed sinc with three lobes.
-    Lanczos,
-}
-
-impl Interpolation {
-    /// Every one, by name.
-    pub const NAMES: [(&'static str, Interpolation); 7] = [
-        ("bilinear", Interpolation::Bilinear),
-        ("bicubic", Interpolation::Bicubic),
-        ("box", Interpolation::Box),
-        ("nearest", Interpolation::Nearest),
-        ("nearest_exact", Interpolation::NearestExact),
-        ("hamming", Interpolation::Hamming),
-        ("lanczos", Interpolation::Lanczos),
-    ];
-
-    fn algorithm(self) -> ResizeAlg {
-        ResizeAlg::Convolution(match self {
-            Interpolation::Nearest | Interpolation::NearestExact => return ResizeAlg::Nearest,
-            Interpolation::Bilinear => FilterType::Bilinear,
-            Interpolation::Bicubic => FilterType::CatmullRom,
-            Interpolation::Box => FilterType::Box,
-            Interpolation::Hamming => FilterType::Hamming,
-            Interpolation::Lanczos => FilterType::Lanczos3,
-        })
-    }
-}
-
-/// The name of no filter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no interpolation \"{0}\"; take bilinear, bicubic, box, nearest, nearest_exact, hamming or lanczos"
-)]
-pub struct UnknownInterpolation(String);
-
-impl FromStr for Interpolation {
-    type Err = UnknownInterpolation;
-
-    fn from_str(name: &str) -> Result<Self, UnknownInterpolation> {
-        Interpolation::NAMES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|&(_, interpolation)| interpolation)
-            .ok_or_else(|| UnknownInterpolation(name.into()))
-    }
-}
+use super::nearest::nearest;
+use super::{Interpolation, Rgb};
 
 /// Why a picture cannot be resized.
 #[derive(Debug, thiserror::Error)]
@@ -94,15 +29,16 @@ pub fn shorter_side_to(resolution: u32, height: u32, width: u32) -> (u64, u64) {
 
 /// Resizes one picture after another, keeping its buffers.
 #[derive(Debug, Default)]
-pub struct Shrinker {
+pub struct PictureResizer {
     resizer: Resizer,
 }
 
-impl Shrinker {
-    /// `picture` with `height` x `width` pixels.
+impl PictureResizer {
+    /// `picture` with `height` x `width` pixels; unchanged where it has that size already. It is within one level of
+    /// Pillow's result; nearest and box are equal to it.
     ///
     /// # Errors
-    /// Sizes of zero, or beyond the memory.
+    /// Sizes of zero, or a picture whose pixels do not fit its size.
     pub fn resize(
         &mut self,
         picture: Rgb,
@@ -113,33 +49,117 @@ impl Shrinker {
         if (height, width) == (picture.height, picture.width) {
             return Ok(picture);
         }
+        let filter = match interpolation {
+            Interpolation::Nearest | Interpolation::NearestExact => {
+                return Ok(nearest(&picture, height, width));
+            }
+            Interpolation::Bilinear => FilterType::Bilinear,
+            Interpolation::Bicubic => FilterType::CatmullRom,
+            Interpolation::Box => FilterType::Box,
+            Interpolation::Hamming => FilterType::Hamming,
+            Interpolation::Lanczos => FilterType::Lanczos3,
+        };
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+        let (first, second) = passes(&picture, height, width);
         let fail = |reason: String| ResizeError {
             width,
             height,
             reason,
         };
-        let options = ResizeOptions::new().resize_alg(interpolation.algorithm());
-        let Rgb {
-            width: from_width,
-            height: from_height,
-            pixels,
-        } = picture;
-        let source = Image::from_vec_u8(from_width, from_height, pixels, PixelType::U8x3)
-            .map_err(|error| fail(error.to_string()))?;
-        // Two calls, one a direction: in one call the vertical pass would come first, and where filters overshoot
-        // and are cut at 0 and 255 the order shows.
-        let mut across = Image::new(width, from_height, PixelType::U8x3);
-        self.resizer
-            .resize(&source, &mut across, &options)
-            .map_err(|error| fail(error.to_string()))?;
-        let mut resized = Image::new(width, height, PixelType::U8x3);
-        self.resizer
-            .resize(&across, &mut resized, &options)
-            .map_err(|error| fail(error.to_string()))?;
+        let depth = Depth::of(filter);
+        let mut source = depth.read(picture).map_err(fail)?;
+        // One call a pass: a filter's overshoot is cut at 0 and 255 in between, so the order of the passes shows.
+        for (height, width) in [first, second] {
+            let mut target = Image::new(width, height, depth.pixel_type());
+            self.resizer
+                .resize(&source, &mut target, &options)
+                .map_err(|error| fail(error.to_string()))?;
+            depth.cut(&mut target);
+            source = target;
+        }
         Ok(Rgb {
             width,
             height,
-            pixels: resized.into_vec(),
+            pixels: depth.write(source),
         })
+    }
+}
+
+/// (height, width) after the first and the second pass. Pillow goes across first, except, since version 13, where it
+/// reduces a picture more than twice as tall as wide.
+fn passes(picture: &Rgb, height: u32, width: u32) -> ((u32, u32), (u32, u32)) {
+    let is_tall = u64::from(picture.height) > 2 * u64::from(picture.width);
+    let first = if height < picture.height && is_tall {
+        (height, picture.width)
+    } else {
+        (picture.height, width)
+    };
+    (first, (height, width))
+}
+
+/// How values are kept during a pass. The resizer's 8-bit path has short coefficients: its result is off by one now and
+/// then, which filters with negative lobes can double in the second pass. Those take the 16-bit path, whose
+/// coefficients are as long as Pillow's, at about two and a half times the cost.
+#[derive(Debug, Clone, Copy)]
+enum Depth {
+    Eight,
+    Sixteen,
+}
+
+impl Depth {
+    fn of(filter: FilterType) -> Self {
+        match filter {
+            FilterType::CatmullRom | FilterType::Lanczos3 => Depth::Sixteen,
+            _ => Depth::Eight,
+        }
+    }
+
+    fn pixel_type(self) -> PixelType {
+        match self {
+            Depth::Eight => PixelType::U8x3,
+            Depth::Sixteen => PixelType::U16x3,
+        }
+    }
+
+    /// The same values, 0 to 255, at this depth.
+    fn read(self, picture: Rgb) -> Result<Image<'static>, String> {
+        let Rgb {
+            width,
+            height,
+            pixels,
+        } = picture;
+        match self {
+            Depth::Eight => {
+                Image::from_vec_u8(width, height, pixels, PixelType::U8x3).map_err(|error| error.to_string())
+            }
+            Depth::Sixteen => {
+                let mut image = Image::new(width, height, PixelType::U16x3);
+                for (wide, &value) in image.buffer_mut().chunks_exact_mut(2).zip(&pixels) {
+                    wide.copy_from_slice(&u16::from(value).to_ne_bytes());
+                }
+                Ok(image)
+            }
+        }
+    }
+
+    /// Cuts what overshot 255; at 0 the resizer cuts.
+    fn cut(self, image: &mut Image<'_>) {
+        if let Depth::Sixteen = self {
+            for wide in image.buffer_mut().chunks_exact_mut(2) {
+                let value = u16::from_ne_bytes([wide[0], wide[1]]).min(255);
+                wide.copy_from_slice(&value.to_ne_bytes());
+            }
+        }
+    }
+
+    fn write(self, image: Image<'_>) -> Vec<u8> {
+        match self {
+            Depth::Eight => image.into_vec(),
+            Depth::Sixteen => image
+                .buffer()
+                .chunks_exact(2)
+                .map(|wide| u16::from_ne_bytes([wide[0], wide[1]]) as u8)
+                .collect(),
+        }
     }
 }
