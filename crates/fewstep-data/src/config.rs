@@ -56,13 +56,16 @@ pub struct Limits {
     pub max_member_bytes: u64,
     /// The most pixels a picture may have, as stored and again after the resize.
     pub max_pixels: u64,
+    /// The most bytes the shuffle window may hold: it stays smaller where pictures are huge. At least one sample fits.
+    pub max_window_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_member_bytes: 128 << 20,
-            max_pixels: 1 << 27,
+            max_pixels: 100_000_000,
+            max_window_bytes: 1 << 30,
         }
     }
 }
@@ -99,6 +102,9 @@ impl DataConfig {
                 "shuffle window",
                 "must be at least 1 (which keeps the order within a shard)",
             );
+        }
+        if self.limits.max_window_bytes == 0 {
+            return refuse("limit on the shuffle window", "must be at least 1 byte");
         }
         if u64::from(self.resolution).pow(2) > self.limits.max_pixels {
             return refuse("resolution", "is beyond the limit on the pixels of a picture");

@@ -54,6 +54,26 @@ pub struct Dropped {
     pub example: String,
 }
 
+impl Dropped {
+    /// Names come from shards, and shards may be hostile: control characters are escaped and endless names cut.
+    pub fn new(cause: Cause, example: &str) -> Self {
+        const LONGEST: usize = 400;
+        let mut text = String::with_capacity(example.len().min(LONGEST));
+        for c in example.chars() {
+            if text.len() >= LONGEST {
+                text.push('…');
+                break;
+            }
+            if c.is_control() {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        Dropped { cause, example: text }
+    }
+}
+
 /// How often a cause struck.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -121,20 +141,27 @@ impl fmt::Display for Drops {
 mod tests {
     use super::*;
 
-    fn dropped(cause: Cause, example: &str) -> Dropped {
-        Dropped {
-            cause,
-            example: example.into(),
-        }
+    #[test]
+    fn hostile_names_cannot_reach_the_terminal() {
+        assert_eq!(
+            Dropped::new(Cause::BadPicture, "a\x1b[2J\nb é").example,
+            "a\\u{1b}[2J\\nb é"
+        );
+        assert!(
+            Dropped::new(Cause::BadPicture, &"x".repeat(100_000))
+                .example
+                .len()
+                < 500
+        );
     }
 
     #[test]
     fn counts_by_cause_and_keeps_the_first_example() {
         let mut drops = Drops::default();
         assert_eq!(drops.to_string(), "nothing was dropped");
-        drops.add(dropped(Cause::BadPicture, "a.tar: 1"));
-        drops.add(dropped(Cause::MissingCaption, "a.tar: 2"));
-        drops.add(dropped(Cause::BadPicture, "a.tar: 3"));
+        drops.add(Dropped::new(Cause::BadPicture, "a.tar: 1"));
+        drops.add(Dropped::new(Cause::MissingCaption, "a.tar: 2"));
+        drops.add(Dropped::new(Cause::BadPicture, "a.tar: 3"));
         assert_eq!((drops.count(Cause::BadPicture), drops.total()), (2, 3));
         let text = drops.to_string();
         let lines: Vec<&str> = text.lines().collect();
@@ -147,7 +174,7 @@ mod tests {
     #[test]
     fn survives_serialisation() {
         let mut drops = Drops::default();
-        drops.add(dropped(Cause::CaptionNotUtf8, "a.tar: 1"));
+        drops.add(Dropped::new(Cause::CaptionNotUtf8, "a.tar: 1"));
         let json = serde_json::to_string(&drops).unwrap();
         assert_eq!(json, r#"{"caption_not_utf8":{"count":1,"first":"a.tar: 1"}}"#);
         assert_eq!(serde_json::from_str::<Drops>(&json).unwrap(), drops);

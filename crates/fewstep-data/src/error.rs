@@ -50,17 +50,17 @@ pub enum DataError {
     #[error("the data loader has stopped because of an earlier error")]
     Ended,
     /// The system gave no thread.
-    #[error("cannot start a thread that {does}: {source}; use fewer data loader workers")]
+    #[error("cannot start the thread {name}: {source}; use fewer data loader workers")]
     Spawn {
-        /// What the thread was for.
-        does: &'static str,
+        /// Name of the thread.
+        name: &'static str,
         /// What the system says.
         source: std::io::Error,
     },
     /// A thread panicked.
-    #[error("a data thread ended unexpectedly ({what}); this is a defect of fewstep, please report it")]
+    #[error("the thread {name} ended unexpectedly; this is a defect of fewstep, please report it")]
     ThreadDied {
-        /// Which thread.
-        what: &'static str,
+        /// Name of the thread.
+        name: &'static str,
     },
 }

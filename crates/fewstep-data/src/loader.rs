@@ -127,6 +127,6 @@ fn open(config: &DataConfig) -> Result<Order, DataError> {
         shards,
         config.seed,
         config.shuffle_window,
-        config.limits.max_member_bytes,
+        config.limits,
     ))
 }

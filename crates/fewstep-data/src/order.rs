@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use fewstep_draw::{Purpose, Stream};
 
+use crate::config::Limits;
 use crate::cursor::Cursor;
 use crate::drops::{Cause, Dropped};
 use crate::error::DataError;
@@ -35,29 +36,31 @@ pub struct Order {
     shards: Vec<Arc<dyn Source>>,
     seed: u64,
     window_size: u64,
-    max_member_bytes: u64,
+    limits: Limits,
     epoch: u64,
     drawn: u64,
     /// Shards of this epoch that are still to be opened, the next one last.
     unread: Vec<usize>,
     open: Option<Samples<Box<dyn Read + Send>>>,
     window: Vec<Sample>,
+    window_bytes: u64,
     draws: Stream,
 }
 
 impl Order {
     /// The beginning of the first epoch.
-    pub fn new(shards: Vec<Arc<dyn Source>>, seed: u64, window_size: usize, max_member_bytes: u64) -> Self {
+    pub fn new(shards: Vec<Arc<dyn Source>>, seed: u64, window_size: usize, limits: Limits) -> Self {
         let mut order = Order {
             shards,
             seed,
             window_size: window_size.max(1) as u64,
-            max_member_bytes,
+            limits,
             epoch: 0,
             drawn: 0,
             unread: Vec::new(),
             open: None,
             window: Vec::new(),
+            window_bytes: 0,
             draws: Stream::new(seed, Purpose::SampleOrder, 0),
         };
         order.begin_epoch(0);
@@ -74,6 +77,7 @@ impl Order {
         let mut digest = Fnv::new();
         digest.add(&self.seed.to_le_bytes());
         digest.add(&self.window_size.to_le_bytes());
+        digest.add(&self.limits.max_window_bytes.to_le_bytes());
         for shard in &self.shards {
             digest.add(shard.name().as_bytes());
             digest.add(&[0]);
@@ -110,9 +114,12 @@ impl Order {
     /// What comes next. After the end of an epoch follows the beginning of another.
     pub fn next_event(&mut self) -> Event {
         let wanted = self.window_size.min(FIRST_WINDOW + self.drawn);
-        while (self.window.len() as u64) < wanted {
+        while (self.window.len() as u64) < wanted && self.window_bytes < self.limits.max_window_bytes {
             match self.read() {
-                Some(Found::Sample(sample)) => self.window.push(sample),
+                Some(Found::Sample(sample)) => {
+                    self.window_bytes += sample.image.len() as u64;
+                    self.window.push(sample);
+                }
                 Some(Found::Dropped(dropped)) => return Event::Dropped(dropped),
                 None => break,
             }
@@ -123,7 +130,9 @@ impl Order {
         }
         self.drawn += 1;
         let place = self.draws.below(self.window.len() as u64) as usize;
-        Event::Sample(self.window.swap_remove(place))
+        let sample = self.window.swap_remove(place);
+        self.window_bytes -= sample.image.len() as u64;
+        Event::Sample(sample)
     }
 
     fn begin_epoch(&mut self, epoch: u64) {
@@ -134,6 +143,7 @@ impl Order {
         self.unread.reverse();
         self.open = None;
         self.window.clear();
+        self.window_bytes = 0;
         self.draws = Stream::new(self.seed, Purpose::SampleOrder, epoch);
     }
 
@@ -147,13 +157,15 @@ impl Order {
             let shard = &self.shards[self.unread.pop()?];
             match shard.open() {
                 Ok(reader) => {
-                    self.open = Some(Samples::new(shard.name().into(), reader, self.max_member_bytes))
+                    self.open = Some(Samples::new(
+                        shard.name().into(),
+                        reader,
+                        self.limits.max_member_bytes,
+                    ))
                 }
                 Err(error) => {
-                    return Some(Found::Dropped(Dropped {
-                        cause: Cause::UnreadableShard,
-                        example: format!("{}: {error}", shard.name()),
-                    }));
+                    let example = format!("{}: {error}", shard.name());
+                    return Some(Found::Dropped(Dropped::new(Cause::UnreadableShard, &example)));
                 }
             }
         }

@@ -138,7 +138,8 @@ impl<R: Read> Samples<R> {
 
     fn drop_shard(&mut self, cause: Cause, why: &str) {
         let example = format!("{} {why}", self.shard);
-        self.ready.push_back(Found::Dropped(Dropped { cause, example }));
+        self.ready
+            .push_back(Found::Dropped(Dropped::new(cause, &example)));
     }
 }
 
@@ -192,10 +193,8 @@ impl Group {
     fn finish(self, shard: &Arc<str>) -> Found {
         let key = self.key;
         let extensions = self.extensions;
-        let dropped = |cause, why: &str| {
-            let example = format!("{shard}: {key} {why}");
-            Found::Dropped(Dropped { cause, example })
-        };
+        let dropped =
+            |cause, why: &str| Found::Dropped(Dropped::new(cause, &format!("{shard}: {key} {why}")));
         let found = || format!("(found {})", extensions.join(", "));
         if let Some(why) = self.oversized {
             return dropped(Cause::OversizedMember, &why);
@@ -228,7 +227,7 @@ fn keep_preferred(slot: &mut Option<(usize, Vec<u8>)>, rank: usize, bytes: Vec<u
 /// Splits a path at the first `.` of its file name; the extension becomes lower case. `None` for what belongs to no
 /// sample: a file without extension, a hidden file, WebDataset's own `__meta__` entries.
 fn key_and_extension(path: &str) -> Option<(String, String)> {
-    let first = path.split('/').next().unwrap_or(path);
+    let first = path.split(['/', '.']).next().unwrap_or(path);
     if first.len() >= 4 && first.starts_with("__") && first.ends_with("__") {
         return None;
     }

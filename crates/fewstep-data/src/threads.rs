@@ -49,41 +49,46 @@ pub(crate) struct Threads {
 impl Threads {
     /// Starts them.
     pub(crate) fn start(config: &DataConfig, order: Order, assembler: Assembler) -> Result<Self, DataError> {
+        // Declared before the queues, and so dropped after them: should a thread not start, those that did find their
+        // queues gone and can be joined.
+        let mut threads = Threads {
+            batches: None,
+            handles: Vec::new(),
+        };
         let in_flight = config.num_workers.saturating_mul(SAMPLES_PER_WORKER);
         let (tickets_in, tickets) = bounded(in_flight);
         let (jobs_in, jobs) = bounded(in_flight);
         let (batches_in, batches) = bounded(BATCHES_AHEAD);
-        let mut threads = Threads {
-            batches: Some(batches),
-            handles: Vec::with_capacity(config.num_workers + 2),
-        };
         for _ in 0..config.num_workers {
             let (jobs, decoder) = (jobs.clone(), Decoder::new(config));
-            threads.spawn("decodes pictures", move || decode(&jobs, decoder))?;
+            threads.spawn("data-decode", move || decode(&jobs, decoder))?;
         }
         // Only the decoding threads may hold this end, or the reader would not notice that they are gone.
         drop(jobs);
-        threads.spawn("reads shards", move || read(order, &tickets_in, &jobs_in))?;
-        threads.spawn("assembles batches", move || {
+        threads.spawn("data-read", move || read(order, &tickets_in, &jobs_in))?;
+        threads.spawn("data-assemble", move || {
             assemble(assembler, &tickets, &batches_in)
         })?;
+        threads.batches = Some(batches);
         Ok(threads)
     }
 
     /// The next batch.
     pub(crate) fn next(&self) -> Delivery {
-        let died = Err(DataError::ThreadDied { what: "assembling" });
+        let died = Err(DataError::ThreadDied {
+            name: "data-assemble",
+        });
         self.batches
             .as_ref()
             .and_then(|batches| batches.recv().ok())
             .unwrap_or(died)
     }
 
-    fn spawn(&mut self, does: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
+    fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
         let handle = thread::Builder::new()
-            .name(format!("fewstep {does}"))
+            .name(name.into())
             .spawn(work)
-            .map_err(|source| DataError::Spawn { does, source })?;
+            .map_err(|source| DataError::Spawn { name, source })?;
         self.handles.push(handle);
         Ok(())
     }
@@ -130,9 +135,9 @@ fn decode(jobs: &Receiver<Job>, mut decoder: Decoder) {
 fn assemble(mut assembler: Assembler, tickets: &Receiver<Ticket>, batches: &Sender<Delivery>) {
     loop {
         let batch = assembler.batch(|| {
-            let died = |what| move |_| DataError::ThreadDied { what };
-            match tickets.recv().map_err(died("reading"))? {
-                Ticket::Drawn(answers) => answers.recv().map_err(died("decoding")).map(Outcome::Drawn),
+            let died = |name| move |_| DataError::ThreadDied { name };
+            match tickets.recv().map_err(died("data-read"))? {
+                Ticket::Drawn(answers) => answers.recv().map_err(died("data-decode")).map(Outcome::Drawn),
                 Ticket::Dropped(dropped) => Ok(Outcome::Dropped(dropped)),
                 Ticket::EpochEnd => Ok(Outcome::EpochEnd),
             }

@@ -1,5 +1,7 @@
 //! The order of samples: a function of seed and shards, whatever the threads, and resumed to the very next sample.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Folder, batches, captions};
