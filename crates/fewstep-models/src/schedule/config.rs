@@ -3,6 +3,7 @@
 //! Keys that only steer other samplers are ignored. A value that would change the mathematics and is not
 //! supported is an error that names it.
 
+use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{PredictionType, SampleLimit, ScheduleError};
+use crate::weights::ModelError;
 
 /// How the betas grow from `beta_start` to `beta_end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,21 +77,21 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// A file that is missing or not JSON, and what [`SchedulerConfig::from_json`] refuses; all name the file.
-    pub fn load(folder: &Path) -> Result<Self, ScheduleError> {
+    pub fn load(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("scheduler_config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| ScheduleError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        if !path.exists() {
+            return Err(ModelError::Missing {
+                path,
+                remedy: "it describes the noise that the model was trained with".to_owned(),
+            });
+        }
+        let text = fs::read_to_string(&path).map_err(|error| ModelError::io("read", &path, error))?;
         let json =
-            serde_json::from_str(&without_bare_infinities(&text)).map_err(|source| ScheduleError::Json {
+            serde_json::from_str(&without_bare_infinities(&text)).map_err(|source| ModelError::Json {
                 path: path.clone(),
                 source,
             })?;
-        SchedulerConfig::from_json(&json).map_err(|source| ScheduleError::InFile {
-            path,
-            source: Box::new(source),
-        })
+        SchedulerConfig::from_json(&json).map_err(|error| ModelError::from(error).in_file(&path))
     }
 
     /// Reads a configuration of any of diffusers' schedulers with betas.

@@ -1,34 +1,9 @@
-//! What can be wrong with a scheduler's configuration or with what is asked of a sampler.
-
-use std::path::PathBuf;
+//! What can be wrong with a scheduler's configuration or with what is asked of a sampler. Which file it was
+//! in, [`crate::weights::ModelError`] says.
 
 /// An error of the noise schedule, a solver or a sampler.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
-    /// The file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not JSON.
-    #[error("{} is not valid JSON: {source}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and how it breaks off.
-        source: serde_json::Error,
-    },
-    /// Another error, with the file it came from.
-    #[error("{}: {source}", path.display())]
-    InFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong in it.
-        source: Box<ScheduleError>,
-    },
     /// An option has a value that fewstep does not know.
     #[error("the scheduler's `{key}` is {value}, which is not supported; {wanted}")]
     Option {

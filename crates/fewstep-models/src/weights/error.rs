@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use libtorch_ext::TorchError;
 
+use crate::schedule::ScheduleError;
+
 /// What can be wrong with a model's files, its configuration, or a tensor given to it.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -98,6 +100,10 @@ pub enum ModelError {
         /// What it is and what is wanted, as the rest of a sentence that begins with `what`.
         problem: String,
     },
+
+    /// A scheduler's configuration, or what a sampler was asked for.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
 
     /// LibTorch refused.
     #[error(transparent)]
