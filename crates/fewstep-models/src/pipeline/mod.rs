@@ -1,1 +1,18 @@
-//! to be written
+//! From prompts to pictures: the components of a model folder, and the two ways to sample with them.
+//!
+//! It knows networks and samplers and puts them together. It knows no training, draws no grids and writes no
+//! files.
+
+mod conditioning;
+mod decoder;
+mod denoiser;
+mod load;
+mod noise;
+mod sample;
+
+pub use conditioning::{AddedTensors, Conditions, Prompts, TextEncoder};
+pub use decoder::{Decoder, Rgb8};
+pub use denoiser::Denoiser;
+pub use load::{Pipeline, PipelineOptions, load_unet};
+pub use noise::PictureNoise;
+pub use sample::{DdimOptions, LcmOptions, StepDone};

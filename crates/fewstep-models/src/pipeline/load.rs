@@ -1,0 +1,172 @@
+//! A whole model, loaded.
+
+use std::path::PathBuf;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{DdimOptions, Decoder, Denoiser, LcmOptions, Prompts, StepDone, TextEncoder};
+use crate::params::Weights;
+use crate::schedule::SchedulerConfig;
+use crate::unet::{UNet2DConditionModel, UNetConfig};
+use crate::weights::{Component, Folder, ModelError};
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// Where it computes.
+    pub device: Device,
+    /// What UNet and text encoder compute in.
+    pub dtype: Kind,
+    /// A UNet's folder to use in place of the model's: a student. If a `scheduler` folder lies beside it, as
+    /// it does in a run's folder, that one is used too: it knows how the student was distilled.
+    pub unet: Option<PathBuf>,
+}
+
+/// The components of an SD 1.x or 2.x model.
+#[derive(Debug)]
+pub struct Pipeline {
+    text_encoder: TextEncoder,
+    unet: UNet2DConditionModel,
+    weights: Weights,
+    scheduler: SchedulerConfig,
+    decoder: Decoder,
+}
+
+impl Pipeline {
+    /// Loads all components of a model in diffusers' layout.
+    ///
+    /// # Errors
+    /// A component that is missing, not supported, or does not fit the others.
+    pub fn load(folder: &Folder, options: &PipelineOptions) -> Result<Self, ModelError> {
+        if folder.has("text_encoder_2") {
+            return Err(ModelError::malformed(
+                folder.path(),
+                "is an SDXL model (it has a `text_encoder_2`), whose prompts fewstep does not encode yet; use an \
+                 SD 1.x or 2.x model",
+            ));
+        }
+        let PipelineOptions { device, dtype, .. } = *options;
+        let (unet, weights, scheduler) = load_unet(folder, options)?;
+        let decoder = Decoder::load(&folder.component("vae")?, device)?;
+        let (channels, wanted) = (unet.config().in_channels, decoder.vae().config().latent_channels);
+        if channels != wanted {
+            return Err(ModelError::malformed(
+                folder.path(),
+                format_args!(
+                    "has a UNet that takes {channels} channels, but its VAE's latents have {wanted}; inpainting \
+                     and depth models cannot paint from a prompt alone"
+                ),
+            ));
+        }
+        Ok(Pipeline {
+            text_encoder: TextEncoder::load(folder, dtype, device)?,
+            unet,
+            weights,
+            scheduler,
+            decoder,
+        })
+    }
+
+    /// What sampling needs of it.
+    pub fn denoiser(&self) -> Denoiser<'_> {
+        Denoiser {
+            unet: &self.unet,
+            weights: &self.weights,
+            scheduler: &self.scheduler,
+        }
+    }
+
+    /// The shape `[C, h, w]` of the latents of a picture of `height` by `width` pixels, by default the size
+    /// that the UNet was made for.
+    ///
+    /// # Errors
+    /// A size that the VAE's downscaling does not divide, or none given and none in the UNet's configuration.
+    pub fn latent_shape(&self, height: Option<i64>, width: Option<i64>) -> Result<[i64; 3], ModelError> {
+        let [h, w] = [(height, 0, "height"), (width, 1, "width")]
+            .map(|(pixels, axis, name)| self.latent_side(pixels, axis, name));
+        Ok([self.unet.config().in_channels, h?, w?])
+    }
+
+    fn latent_side(&self, pixels: Option<i64>, axis: usize, name: &str) -> Result<i64, ModelError> {
+        let downscale = self.decoder.vae().config().downscale();
+        match (pixels, self.unet.config().sample_size) {
+            (Some(pixels), _) if pixels > 0 && pixels % downscale == 0 => Ok(pixels / downscale),
+            (Some(pixels), _) => Err(ModelError::input(
+                format_args!("the {name} of the picture"),
+                format_args!("is {pixels}, but must be a multiple of {downscale}, the VAE's downscaling"),
+            )),
+            (None, Some(size)) => Ok(size[axis]),
+            (None, None) => Err(ModelError::input(
+                format_args!("the {name} of the picture"),
+                "must be given, since the UNet's configuration has no `sample_size`",
+            )),
+        }
+    }
+
+    /// The embeddings `[B, 77, D]` of prompts; see [`TextEncoder::encode`].
+    ///
+    /// # Errors
+    /// No prompts, or token ids that the encoder does not know.
+    pub fn encode_prompts<S: AsRef<str>>(&self, prompts: &[S]) -> Result<Tensor, ModelError> {
+        self.text_encoder.encode(prompts)
+    }
+
+    /// Multistep consistency sampling; see [`Denoiser::lcm`].
+    ///
+    /// # Errors
+    /// Timesteps that cannot be, inputs that do not fit the UNet, or what LibTorch refuses.
+    pub fn lcm(
+        &self,
+        prompts: &Prompts,
+        options: &LcmOptions,
+        latents: &Tensor,
+        noise: impl FnMut(usize, &[i64]) -> Tensor,
+        progress: impl FnMut(StepDone<'_>),
+    ) -> Result<Tensor, ModelError> {
+        self.denoiser().lcm(prompts, options, latents, noise, progress)
+    }
+
+    /// DDIM with classifier-free guidance; see [`Denoiser::ddim`].
+    ///
+    /// # Errors
+    /// A number of steps that cannot be, inputs that do not fit the UNet, or what LibTorch refuses.
+    pub fn ddim(
+        &self,
+        prompts: &Prompts,
+        options: &DdimOptions,
+        latents: &Tensor,
+        progress: impl FnMut(StepDone<'_>),
+    ) -> Result<Tensor, ModelError> {
+        self.denoiser().ddim(prompts, options, latents, progress)
+    }
+
+    /// Pictures `[B, 3, H, W]` in [-1, 1]; see [`Decoder::decode`].
+    ///
+    /// # Errors
+    /// Latents of another shape than the VAE's, or what LibTorch refuses.
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor, ModelError> {
+        self.decoder.decode(latents)
+    }
+}
+
+/// The UNet that the options ask for, its weights, and the noise schedule that goes with it.
+///
+/// # Errors
+/// A folder that is missing, a configuration that is not supported, or files that do not hold the weights.
+pub fn load_unet(
+    folder: &Folder,
+    options: &PipelineOptions,
+) -> Result<(UNet2DConditionModel, Weights, SchedulerConfig), ModelError> {
+    let component = match &options.unet {
+        Some(path) => Component::open(path)?,
+        None => folder.component("unet")?,
+    };
+    let unet = UNet2DConditionModel::new(component.parse(UNetConfig::from_json)?)?;
+    let weights = component.load(unet.layout(), options.dtype, options.device)?;
+    let beside = component.path().parent().map(|run| run.join("scheduler"));
+    let scheduler = match beside {
+        Some(beside) if options.unet.is_some() && beside.is_dir() => beside,
+        _ => folder.path().join("scheduler"),
+    };
+    Ok((unet, weights, SchedulerConfig::load(&scheduler)?))
+}
