@@ -60,6 +60,7 @@ impl ClipTextConfig {
     /// An option of the wrong type, or one that is set and not supported.
     pub fn from_json(value: &Value) -> Result<Self, ModelError> {
         let options = Options::new(CONFIG, value)?;
+        options.only("model_type", &["clip_text_model".into()])?;
         let architectures = options.texts("architectures")?.unwrap_or_default();
         let with_projection = architectures.contains(&"CLIPTextModelWithProjection");
         if let Some(other) = architectures
@@ -85,7 +86,10 @@ impl ClipTextConfig {
             2 => Pooling::HighestId,
             id => Pooling::FirstOf(id),
         };
-        let projection_dim = options.count("projection_dim")?.unwrap_or(512);
+        let projection_dim = match with_projection {
+            true => Some(options.count("projection_dim")?.unwrap_or(512)),
+            false => None,
+        };
         let config = ClipTextConfig {
             vocab_size: options.count("vocab_size")?.unwrap_or(49408),
             hidden_size: options.count("hidden_size")?.unwrap_or(512),
@@ -96,7 +100,7 @@ impl ClipTextConfig {
             layer_norm_eps: options.float("layer_norm_eps")?.unwrap_or(1e-5),
             hidden_act,
             pooling,
-            projection_dim: with_projection.then_some(projection_dim),
+            projection_dim,
         };
         config.check()?;
         Ok(config)
@@ -145,6 +149,7 @@ mod tests {
             ),
             (json!({"architectures": ["T5EncoderModel"]}), "T5EncoderModel"),
             (json!({"eos_token_id": [1, 2]}), "eos_token_id"),
+            (json!({"model_type": "clip", "text_config": {}}), "model_type"),
         ] {
             let error = ClipTextConfig::from_json(&config).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

@@ -31,7 +31,7 @@ pub struct ClipTokenizer {
 }
 
 impl ClipTokenizer {
-    /// The tokenizer in a folder with vocab.json and merges.txt, or tokenizer.json.
+    /// The tokenizer in a folder with vocab.json and merges.txt, or with tokenizer.json, which comes first.
     ///
     /// # Errors
     /// A file that is missing or does not hold what it should.

@@ -41,7 +41,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads `vocab.json` and `merges.txt`, or else `tokenizer.json`; then tokenizer_config.json and
+    /// Reads tokenizer.json, or else vocab.json and merges.txt; then tokenizer_config.json and
     /// special_tokens_map.json, each of which may be missing.
     pub(super) fn read(folder: &Path) -> Result<Self, ModelError> {
         if !folder.is_dir() {
@@ -51,7 +51,7 @@ impl Vocabulary {
             });
         }
         let whole = folder.join("tokenizer.json");
-        let (vocab, merges, stored) = match whole.is_file() && !folder.join("vocab.json").is_file() {
+        let (vocab, merges, stored) = match whole.is_file() {
             true => read_whole(&whole)?,
             false => {
                 let (vocab, merges) = read_pair(folder)?;
@@ -282,10 +282,14 @@ impl Special {
         for token in &mut tokens {
             token.special |= self.named().iter().any(|named| named.content == token.content);
         }
+        let listed = tokens.len();
         for named in self.named() {
-            // Of two with one content the first decides how it is found.
-            if !tokens.iter().any(|token| token.content == named.content) {
-                tokens.push(named.clone());
+            let same = tokens.iter().position(|token| token.content == named.content);
+            match same {
+                // How a listed token is found, its list says; of two names for one token, the later.
+                Some(place) if place < listed => {}
+                Some(place) => tokens[place] = named.clone(),
+                None => tokens.push(named.clone()),
             }
         }
         tokens

@@ -43,6 +43,7 @@ impl VaeConfig {
     /// An option of the wrong type, or one that is set and not supported.
     pub fn from_json(value: &Value) -> Result<Self, ModelError> {
         let options = Options::new(CONFIG, value)?;
+        options.only("_class_name", &[json!(CONFIG)])?;
         options.only("act_fn", &[json!("silu"), json!("swish")])?;
         options.only("shift_factor", &[json!(0), json!(0.0)])?;
         options.only("latents_mean", &[])?;
@@ -135,6 +136,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_named() {
         for (config, named) in [
+            (json!({"_class_name": "AutoencoderTiny"}), "AutoencoderTiny"),
             (json!({"act_fn": "mish"}), "act_fn"),
             (json!({"shift_factor": 0.1159}), "shift_factor"),
             (json!({"latents_mean": [0.0]}), "latents_mean"),

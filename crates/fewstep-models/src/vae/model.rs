@@ -176,3 +176,28 @@ fn check(name: &str, tensor: &Tensor, channels: i64, smallest: i64) -> Result<()
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_names_of_the_attention_are_mapped() {
+        let part = |name: &str| format!("encoder.mid_block.attentions.0.{name}");
+        for (old, new) in [
+            ("query.weight", Key::Matrix(part("to_q.weight"))),
+            ("key.bias", Key::Is(part("to_k.bias"))),
+            ("value.weight", Key::Matrix(part("to_v.weight"))),
+            ("proj_attn.weight", Key::Matrix(part("to_out.0.weight"))),
+            ("to_out.0.bias", Key::Is(part("to_out.0.bias"))),
+            ("group_norm.bias", Key::Is(part("group_norm.bias"))),
+        ] {
+            assert_eq!(AutoencoderKl::key_map(&part(old)), new);
+        }
+        // Elsewhere such a name is nothing old.
+        assert_eq!(
+            AutoencoderKl::key_map("decoder.query.weight"),
+            Key::Is("decoder.query.weight".into())
+        );
+    }
+}

@@ -19,8 +19,9 @@ pub const MAX_SHARD_BYTES: usize = 10_000_000_000;
 /// Writes config.json and the weights in their own dtype into `folder`, which is made if it is not there.
 /// Above `max_shard_bytes` the weights are split into shards with an index.
 ///
-/// Every file appears whole or not at all. Files of an earlier save that this one does not replace (shards,
-/// an index) are removed at the end.
+/// Every file appears whole or not at all, but one after another: a folder that must be whole too is written
+/// anew and renamed by the caller. Files of an earlier save that this one does not replace (shards, an index)
+/// are removed at the end.
 ///
 /// # Errors
 /// What the operating system refused.

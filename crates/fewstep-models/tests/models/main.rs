@@ -6,5 +6,6 @@ mod clip;
 mod common;
 mod files;
 mod hostile;
+mod tokenizer;
 mod unet;
 mod vae;

@@ -52,11 +52,15 @@ fn every_parameter_of_a_trained_vae_gets_a_gradient() {
 #[test]
 fn computes_in_the_dtype_of_its_weights() {
     let (vae, weights) = load(&fixture("models/tiny-sd/vae"));
-    let half = weights.to_kind(Kind::BFloat16);
     let golden = golden("vae-tiny-sd");
-    let moments = vae.encode(&half, &golden["in.pixels"]);
-    assert_eq!(moments.mean.kind(), Kind::BFloat16);
-    assert_near("bf16", &moments.mean, &golden["out.mean"], 0.05);
+    for (kind, tolerance) in [(Kind::BFloat16, 0.05), (Kind::Half, 0.005), (Kind::Double, 1e-5)] {
+        let cast = weights.to_kind(kind);
+        let moments = vae.encode(&cast, &golden["in.pixels"]);
+        let pixels = vae.decode(&cast, &golden["in.latents"]);
+        assert_eq!((moments.mean.kind(), pixels.kind()), (kind, kind));
+        assert_near("mean", &moments.mean, &golden["out.mean"], tolerance);
+        assert_near("pixels", &pixels, &golden["out.pixels"], tolerance);
+    }
 }
 
 #[test]
