@@ -105,11 +105,11 @@ impl<R: Read> Members<R> {
                     .entry_size()
                     .map_err(|error| self.bad_header(&error.to_string()))?,
             };
-            self.data = size;
-            self.padding = size.next_multiple_of(BLOCK).saturating_sub(size);
             if size > u64::MAX / 2 {
                 return Err(self.bad_header("an impossible size"));
             }
+            self.data = size;
+            self.padding = size.next_multiple_of(BLOCK) - size;
             match kind {
                 EntryType::GNULongName => long_name = Some(self.description()?),
                 EntryType::XHeader => attributes = Some(self.description()?),
