@@ -103,6 +103,9 @@ impl SchedulerConfig {
     /// # Errors
     /// A class without betas, or a value that is not supported.
     pub fn from_json(json: &Value) -> Result<Self, ScheduleError> {
+        if !json.is_object() {
+            return Err(ScheduleError::NotAnObject);
+        }
         let class = json["_class_name"].as_str().unwrap_or_default();
         if class.contains("FlowMatch") || class.starts_with("EDM") {
             return Err(ScheduleError::Class(class.to_owned()));
@@ -112,6 +115,14 @@ impl SchedulerConfig {
             "LCMScheduler" => (0.00085, 0.012, BetaSchedule::ScaledLinear),
             _ => (0.0001, 0.02, BetaSchedule::Linear),
         };
+        let timestep_scaling = number(json, "timestep_scaling", 10.0)?;
+        if !(timestep_scaling > 0.0 && f64::is_finite(timestep_scaling)) {
+            return Err(unsupported(
+                "timestep_scaling",
+                &json["timestep_scaling"],
+                "it must be above 0",
+            ));
+        }
         Ok(SchedulerConfig {
             num_train_timesteps: number(json, "num_train_timesteps", 1000)?,
             beta_start: number(json, "beta_start", beta_start)?,
@@ -145,7 +156,7 @@ impl SchedulerConfig {
                 "use `leading`, `trailing` or `linspace`",
             )?,
             original_inference_steps: number(json, "original_inference_steps", 50)?,
-            timestep_scaling: number(json, "timestep_scaling", 10.0)?,
+            timestep_scaling,
         })
     }
 }

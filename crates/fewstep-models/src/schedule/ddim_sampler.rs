@@ -18,7 +18,8 @@ pub struct DdimSampler {
 
 impl DdimSampler {
     /// A sampler of `steps` steps, with the timesteps that diffusers' `DDIMScheduler` has for this
-    /// configuration.
+    /// configuration. There, rounding adds a timestep -1 to some numbers of `trailing` steps (61, 103 of 1000),
+    /// at which no model was trained; here it does not.
     ///
     /// # Errors
     /// A schedule that cannot be, or a number of steps for which a timestep falls outside it.

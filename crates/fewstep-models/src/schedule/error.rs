@@ -4,6 +4,9 @@
 /// An error of the noise schedule, a solver or a sampler.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
+    /// The configuration is another kind of JSON.
+    #[error("the scheduler's configuration is not a JSON object")]
+    NotAnObject,
     /// An option has a value that fewstep does not know.
     #[error("the scheduler's `{key}` is {value}, which is not supported; {wanted}")]
     Option {

@@ -1,4 +1,5 @@
-//! The networks and their files, from the outside: against golden values, and against files that are wrong.
+//! The networks, their files, schedules and sampling, from the outside: against golden values, and against files
+//! that are wrong.
 
 #![cfg(test)]
 
@@ -6,6 +7,9 @@ mod clip;
 mod common;
 mod files;
 mod hostile;
+mod pipeline;
+mod samplers;
+mod schedule;
 mod tokenizer;
 mod unet;
 mod vae;

@@ -1,8 +1,6 @@
 //! The samplers of student and teacher against diffusers' schedulers.
 
-mod common;
-
-use common::{assert_near, fixture, golden};
+use super::common::{assert_near, fixture, golden};
 use fewstep_models::schedule::{
     DdimSampler, LcmSampler, LcmTimesteps, LcmWarning, NoiseSchedule, SampleLimit, SchedulerConfig, Steps,
     lcm_scheduler_config,

@@ -1,24 +1,27 @@
 //! Whole sampling runs against diffusers' pipelines, step by step, and what a pipeline refuses.
 
-mod common;
-
 use std::path::PathBuf;
 
-use common::{assert_near, fixture, golden};
+use super::common::{assert_near, fixture, golden};
 use fewstep_models::pipeline::{
     DdimOptions, LcmOptions, PictureNoise, Pipeline, PipelineOptions, Prompts, Rgb8, StepDone,
 };
 use fewstep_models::schedule::LcmTimesteps;
 use fewstep_models::weights::{Folder, ModelError};
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 /// The captions of the golden DDIM runs.
 const CAPTIONS: [&str; 2] = ["a red circle above a blue square", "the photo of a cat"];
 
 fn load(model: &str, unet: Option<PathBuf>) -> Result<Pipeline, ModelError> {
+    load_as(Kind::Float, model, unet)
+}
+
+fn load_as(dtype: Kind, model: &str, unet: Option<PathBuf>) -> Result<Pipeline, ModelError> {
     let options = PipelineOptions {
         device: Device::Cpu,
-        dtype: Kind::Float,
+        dtype,
         unet,
     };
     Pipeline::load(&Folder::open(&fixture("models").join(model))?, &options)
@@ -185,4 +188,50 @@ fn misfits_are_said_in_a_sentence() {
     assert!(error.contains("height of the picture is 33"), "{error}");
     let error = load("tiny-sdxl", None).unwrap_err().to_string();
     assert!(error.contains("SDXL"), "{error}");
+}
+
+#[test]
+fn a_unet_in_bf16_leaves_latents_and_pictures_in_f32() {
+    let golden = golden("ddim-tiny-sd");
+    let pipeline = load_as(Kind::BFloat16, "tiny-sd", None).unwrap();
+    let cond = pipeline.encode_prompts(&CAPTIONS).unwrap();
+    let uncond = pipeline.encode_prompts(&[""]).unwrap();
+    assert_eq!(cond.kind(), Kind::BFloat16);
+    let options = DdimOptions {
+        steps: 5,
+        guidance_scale: 7.5,
+    };
+    let prompts = prompts(&cond, Some(&uncond));
+    let latents = pipeline
+        .ddim(&prompts, &options, &golden["in.latents"], |_| ())
+        .unwrap();
+    assert_eq!(latents.kind(), Kind::Float);
+    assert_near("bf16", &latents, &golden["out.latents.4"], 0.05);
+    assert_eq!(pipeline.decode(&latents).unwrap().kind(), Kind::Float);
+}
+
+#[test]
+fn a_students_own_scheduler_is_used() {
+    let run = tempfile::tempdir().unwrap();
+    for folder in ["unet", "scheduler"] {
+        std::fs::create_dir(run.path().join(folder)).unwrap();
+    }
+    for file in ["config.json", "diffusion_pytorch_model.safetensors"] {
+        let from = fixture("models/loader/full/unet").join(file);
+        std::fs::copy(from, run.path().join("unet").join(file)).unwrap();
+    }
+    let scheduler = json!({"_class_name": "LCMScheduler", "original_inference_steps": 2});
+    let path = run.path().join("scheduler/scheduler_config.json");
+    std::fs::write(path, scheduler.to_string()).unwrap();
+    let pipeline = load("tiny-sd", Some(run.path().join("unet"))).unwrap();
+    let golden = golden("lcm-tiny-sd");
+    let steps = |steps| {
+        let prompts = prompts(&golden["in.prompt_embeds"], None);
+        let noise = |_: usize, shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+        let options = lcm_options(steps, 8.0, None);
+        pipeline.lcm(&prompts, &options, &golden["in.latents"], noise, |_| ())
+    };
+    assert!(steps(2).is_ok());
+    let error = steps(3).unwrap_err().to_string();
+    assert!(error.contains("2 original steps"), "{error}");
 }

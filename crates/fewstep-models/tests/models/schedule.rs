@@ -1,8 +1,6 @@
 //! The noise schedule, its tables and the solver's arithmetic against the reference's golden values.
 
-mod common;
-
-use common::{assert_near, fixture, golden};
+use super::common::{assert_near, fixture, golden};
 use fewstep_models::schedule::{
     DdimSolver, NoiseSchedule, PredictionType, SchedulerConfig, Tables, boundary_scalings,
     boundary_scalings_at, extrapolate, guidance_embedding, guide,
@@ -283,6 +281,8 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(refused(json!({"beta_end": 2.0})).contains("at most 1"));
     assert!(refused(json!({"num_train_timesteps": 0})).contains("must be at least 1"));
     assert!(refused(json!({"_class_name": "FlowMatchEulerDiscreteScheduler"})).contains("`FlowMatch"));
+    assert!(refused(json!([])).contains("not a JSON object"));
+    assert!(refused(json!({"timestep_scaling": 0.0})).contains("`timestep_scaling` is 0.0"));
     assert!(refused(json!({"variance_type": "learned_range"})).contains("`variance_type`"));
     let schedule = schedule("scaled_linear");
     for n in [0, -1, 1001] {
