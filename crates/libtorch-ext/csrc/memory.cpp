@@ -1,6 +1,7 @@
-// What a device's caching allocator holds, and where tensors' channels lie.
+// What a device's caching allocator holds, waiting for it, and how exactly it multiplies.
 #include "guard.h"
 
+#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 
 using fewstep::guarded;
@@ -24,4 +25,8 @@ extern "C" char* fewstep_reset_peak(int device) {
 
 extern "C" char* fewstep_synchronize(int device) {
   return guarded([&] { at::accelerator::synchronizeDevice(static_cast<c10::DeviceIndex>(device)); });
+}
+
+extern "C" char* fewstep_allow_tf32(int allow) {
+  return guarded([&] { at::globalContext().setAllowTF32CuBLAS(allow != 0); });
 }

@@ -72,6 +72,15 @@ pub fn synchronize(index: usize) -> Result<(), TorchError> {
     ffi::check(unsafe { ffi::fewstep_synchronize(number(index)?) })
 }
 
+/// Lets f32 matrix products on CUDA round their inputs to TF32 (10 bits of mantissa), or not.
+///
+/// # Errors
+/// LibTorch refuses the setting.
+pub fn allow_tf32(allow: bool) -> Result<(), TorchError> {
+    // SAFETY: takes a number, sets a flag of LibTorch's.
+    ffi::check(unsafe { ffi::fewstep_allow_tf32(c_int::from(allow)) })
+}
+
 fn number(index: usize) -> Result<c_int, TorchError> {
     c_int::try_from(index).map_err(|_| TorchError::new(&format!("there is no device {index}")))
 }

@@ -46,6 +46,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn fewstep_reset_peak(device: c_int) -> *mut c_char;
     pub(crate) fn fewstep_synchronize(device: c_int) -> *mut c_char;
+    pub(crate) fn fewstep_allow_tf32(allow: c_int) -> *mut c_char;
 }
 
 /// Takes the message that a shim function returned, and frees it.
