@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use crate::config::LrSchedule;
+use crate::config::{Config, LrSchedule};
 
 /// Where the polynomial schedule ends.
 pub const POLYNOMIAL_END: f64 = 1e-7;
@@ -24,6 +24,16 @@ pub struct LearningRate {
 }
 
 impl LearningRate {
+    /// The schedule that the options describe, over a run of `total_steps`.
+    pub fn new(config: &Config, total_steps: u64) -> Self {
+        LearningRate {
+            schedule: config.optimizer.lr_scheduler,
+            base: config.learning_rate(),
+            warmup_steps: config.warmup_steps(),
+            total_steps,
+        }
+    }
+
     /// The learning rate of the update that follows `step` finished ones.
     pub fn at(&self, step: u64) -> f64 {
         self.base * self.factor(step)
@@ -50,6 +60,36 @@ impl LearningRate {
             LrSchedule::Polynomial => {
                 let remaining = 1.0 - progress;
                 ((self.base - POLYNOMIAL_END) * remaining + POLYNOMIAL_END) / self.base
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Every schedule against the reference's own numbers (F14).
+    #[test]
+    fn golden_schedules() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/golden/lr.json");
+        let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let word = |case: &Value, key: &str| case[key].to_string().replace('"', "");
+        for case in golden.as_array().unwrap() {
+            let mut config = Config::default();
+            config.set("lr_scheduler", &[word(case, "name")]).unwrap();
+            config.set("learning_rate", &[word(case, "lr")]).unwrap();
+            let mut schedule = LearningRate::new(&config, case["total"].as_u64().unwrap());
+            schedule.warmup_steps = case["warmup"].as_u64().unwrap();
+            for (step, want) in case["rates"].as_array().unwrap().iter().enumerate() {
+                let (got, want) = (schedule.at(step as u64), want.as_f64().unwrap());
+                let ulps = got.to_bits().abs_diff(want.to_bits());
+                assert!(
+                    ulps <= 1,
+                    "{} after {step}: {got} instead of {want}",
+                    case["name"]
+                );
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What the options must be, each for itself and together, and the values that follow from them.
 
+use std::path::PathBuf;
+
 use super::{Config, ConfigError, LaterFlag, LrSchedule, Method};
 
 /// The learning rate of a whole UNet, unless one is given.
@@ -29,12 +31,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, naming its flag.
     pub fn validate_step(&self) -> Result<(), ConfigError> {
-        if self.model.pretrained_teacher_model.is_none() {
-            return Err(ConfigError::Missing {
-                flag: "pretrained_teacher_model",
-                hint: "give the folder of the teacher, in diffusers' layout",
-            });
-        }
+        self.teacher()?;
         if self.model.method == Method::Lora {
             return Err(ConfigError::NotYet(vec![LaterFlag {
                 name: "method",
@@ -127,6 +124,20 @@ impl Config {
                 || self.learning_rate() > crate::lr::POLYNOMIAL_END,
             || "the polynomial schedule falls to 1e-7 and must start above it".to_owned(),
         )
+    }
+
+    /// The teacher's folder.
+    ///
+    /// # Errors
+    /// It is not given.
+    pub fn teacher(&self) -> Result<PathBuf, ConfigError> {
+        self.model
+            .pretrained_teacher_model
+            .clone()
+            .ok_or(ConfigError::Missing {
+                flag: "pretrained_teacher_model",
+                hint: "give the folder of the teacher, in diffusers' layout",
+            })
     }
 
     /// The learning rate before `scale_lr`.

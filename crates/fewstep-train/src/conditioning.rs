@@ -1,0 +1,117 @@
+//! From pictures and captions to what a step is given: latents by the VAE, embeddings by the text encoder.
+//! Both networks are frozen and run in the compute dtype; what they give is kept in f32.
+
+use std::path::Path;
+
+use fewstep_draw::Purpose;
+use fewstep_models::clip::{ClipTextModel, ClipTokenizer};
+use fewstep_models::params::Weights;
+use fewstep_models::vae::AutoencoderKl;
+use fewstep_models::weights::{Component, Folder, ModelError};
+use libtorch_ext::{NoGrad, catch};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::Config;
+use crate::draw::Draws;
+use crate::error::TrainError;
+
+/// The frozen networks before the UNet.
+#[derive(Debug)]
+pub struct Conditioner {
+    tokenizer: ClipTokenizer,
+    text_encoder: (ClipTextModel, Weights),
+    vae: (AutoencoderKl, Weights),
+    vae_batch: i64,
+    device: Device,
+    empty_prompt: Tensor,
+}
+
+impl Conditioner {
+    /// Loads the teacher's tokenizer, text encoder and VAE (or the VAE that the options name), and encodes
+    /// the empty prompt once.
+    ///
+    /// # Errors
+    /// A folder, file or configuration that is wrong, or not enough memory.
+    pub fn load(teacher: &Folder, config: &Config, kind: Kind, device: Device) -> Result<Self, TrainError> {
+        let mut conditioner = Conditioner {
+            tokenizer: ClipTokenizer::load(&teacher.path().join("tokenizer"))?,
+            text_encoder: ClipTextModel::load(&teacher.component("text_encoder")?, kind, device)?,
+            vae: AutoencoderKl::load(&vae_component(teacher, config)?, kind, device)?,
+            vae_batch: i64::from(config.distillation.vae_encode_batch_size),
+            device,
+            empty_prompt: Tensor::new(),
+        };
+        conditioner.empty_prompt = conditioner.encode(&[""])?;
+        Ok(conditioner)
+    }
+
+    /// The embedding of the empty prompt, `[1, S, D]` f32: the unconditional branch.
+    pub fn empty_prompt(&self) -> &Tensor {
+        &self.empty_prompt
+    }
+
+    /// The captions' embeddings, `[B, S, D]` f32; those that are drawn to be dropped are the empty prompt's.
+    ///
+    /// # Errors
+    /// What LibTorch refuses.
+    pub fn prompts(&self, captions: &[String], samples: &[u64], draws: &Draws) -> Result<Tensor, TrainError> {
+        let kept: Vec<&str> = captions
+            .iter()
+            .zip(samples)
+            .map(|(caption, &sample)| match draws.drops_caption(sample) {
+                true => "",
+                false => caption.as_str(),
+            })
+            .collect();
+        self.encode(&kept)
+    }
+
+    fn encode(&self, texts: &[&str]) -> Result<Tensor, TrainError> {
+        let ids = self.tokenizer.encode(texts)?;
+        let (model, weights) = &self.text_encoder;
+        model.check_input_ids(&ids)?;
+        Ok(catch(|| {
+            let _no_grad = NoGrad::new();
+            let output = model.forward(weights, &ids.to_device(self.device));
+            output.last_hidden_state.to_kind(Kind::Float)
+        })?)
+    }
+
+    /// Samples of the pictures' latents, times the VAE's scaling factor: pixels `[B, 3, R, R]` in [-1, 1] to
+    /// `[B, C, h, w]` f32. The noise is the samples' own.
+    ///
+    /// # Errors
+    /// Pictures that the VAE cannot take, or what LibTorch refuses.
+    pub fn latents(&self, pixels: &Tensor, samples: &[u64], draws: &Draws) -> Result<Tensor, TrainError> {
+        let (vae, weights) = &self.vae;
+        vae.check_pixels(pixels)?;
+        let mut latents = Vec::new();
+        for (pixels, samples) in pixels
+            .split(self.vae_batch, 0)
+            .iter()
+            .zip(samples.chunks(self.vae_batch as usize))
+        {
+            let moments = catch(|| {
+                let _no_grad = NoGrad::new();
+                vae.encode(weights, &pixels.to_device(self.device))
+            })?;
+            let shape = &moments.mean.size()[1..];
+            let noise = draws.normal(Purpose::VaeNoise, samples, shape, self.device)?;
+            latents.push(catch(|| moments.sample(&noise) * vae.config().scaling_factor)?);
+        }
+        Ok(catch(|| Tensor::cat(&latents, 0))?)
+    }
+}
+
+/// The VAE's folder: the teacher's, or the one that the options name, itself or with `vae/` inside.
+pub(crate) fn vae_component(teacher: &Folder, config: &Config) -> Result<Component, ModelError> {
+    match &config.model.pretrained_vae_model_name_or_path {
+        None => teacher.component("vae"),
+        Some(path) => Component::open(&own_or_inside(path)),
+    }
+}
+
+fn own_or_inside(path: &Path) -> std::path::PathBuf {
+    let inside = path.join("vae");
+    if inside.is_dir() { inside } else { path.to_owned() }
+}

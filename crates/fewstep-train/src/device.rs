@@ -1,0 +1,86 @@
+//! Which device a run computes on.
+
+use tch::{Cuda, Device};
+
+use crate::config::RunConfig;
+use crate::error::TrainError;
+
+/// The device that `--device` names. Loads LibTorch's CUDA half first where one may be wanted.
+///
+/// # Errors
+/// A word that is no device, or an accelerator that is not there.
+pub fn resolve(config: &RunConfig) -> Result<Device, TrainError> {
+    let wanted = config.device.as_str();
+    let refuse = |reason: String| TrainError::Device {
+        wanted: wanted.to_owned(),
+        reason,
+    };
+    if wanted == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let index = match wanted.split_once(':') {
+        None if wanted == "auto" || wanted == "cuda" => 0,
+        Some(("cuda", index)) => index
+            .parse()
+            .map_err(|_| refuse(format!("`{index}` is not the number of a device")))?,
+        _ => return Err(refuse("it is none of cpu, cuda, cuda:N, auto".to_owned())),
+    };
+    let count = match libtorch_ext::device::load_cuda() && Cuda::is_available() {
+        true => usize::try_from(Cuda::device_count()).unwrap_or(0),
+        false => 0,
+    };
+    match count {
+        0 if wanted == "auto" => Ok(Device::Cpu),
+        0 => Err(refuse(
+            "there is no CUDA device, or LibTorch was set up without CUDA; give --device cpu, or set up with \
+             `cargo xtask setup --cuda`"
+                .to_owned(),
+        )),
+        _ if index < count => {
+            libtorch_ext::device::allow_tf32(config.allow_tf32)?;
+            Ok(Device::Cuda(index))
+        }
+        _ => Err(refuse(format!("the devices here are cuda:0 to cuda:{}", count - 1))),
+    }
+}
+
+/// What the run holds in memory now, in bytes: of the accelerator, or else of the process where the system
+/// says.
+pub(crate) fn memory_in_use(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(index) => {
+            let memory = libtorch_ext::device::memory(index).ok()?;
+            u64::try_from(memory.allocated).ok()
+        }
+        _ => resident_bytes(),
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(word: &str) -> Result<Device, TrainError> {
+        resolve(&RunConfig {
+            device: word.to_owned(),
+            ..RunConfig::default()
+        })
+    }
+
+    #[test]
+    fn words_are_devices_or_named_errors() {
+        assert_eq!(device("cpu").unwrap(), Device::Cpu);
+        for word in ["gpu", "cuda:x", "cpu:0", "cuda:99"] {
+            let error = device(word).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--device {word}: ")), "{error}");
+        }
+        assert!(resident_bytes().is_none_or(|bytes| bytes > 1_000_000));
+    }
+}
