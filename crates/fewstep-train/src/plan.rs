@@ -1,0 +1,90 @@
+//! What a run will hold in memory, from configurations alone: weights and states exactly, activations not at
+//! all. Nothing is loaded for it.
+
+use fewstep_models::clip::{ClipTextConfig, ClipTextModel};
+use fewstep_models::params::Layout;
+use fewstep_models::vae::{AutoencoderKl, VaeConfig};
+use fewstep_models::weights::Folder;
+use tch::Kind;
+
+use crate::conditioning::vae_component;
+use crate::config::Config;
+use crate::error::TrainError;
+use crate::student::Architectures;
+
+/// One thing that is held for the whole run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// What it is, like "student, f32 master weights".
+    pub what: String,
+    /// Its numbers.
+    pub elements: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// Everything that is held for the whole run, besides activations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// The parts, largest roles first.
+    pub holdings: Vec<Holding>,
+    /// Trainable parameters.
+    pub trainable: u64,
+    /// Samples in one optimiser step.
+    pub samples_per_step: u64,
+    /// Optimiser steps of the run.
+    pub steps: u64,
+}
+
+impl MemoryPlan {
+    /// All bytes together.
+    pub fn bytes(&self) -> u64 {
+        self.holdings.iter().map(|holding| holding.bytes).sum()
+    }
+}
+
+/// Plans the run that the options describe.
+///
+/// # Errors
+/// Options or configurations that are wrong.
+pub fn plan(config: &Config) -> Result<MemoryPlan, TrainError> {
+    let folder = Folder::open(&config.teacher()?)?;
+    let architectures = Architectures::read(&folder.component("unet")?, config)?;
+    let text = ClipTextModel::new(
+        folder
+            .component("text_encoder")?
+            .parse(ClipTextConfig::from_json)?,
+    )?;
+    let vae = AutoencoderKl::new(vae_component(&folder, config)?.parse(VaeConfig::from_json)?)?;
+
+    let kind = config.run.mixed_precision.kind();
+    let mut holdings = Vec::new();
+    let mut hold = |what: String, layout: &Layout, kind: Kind, copies: u64| {
+        let elements = copies * u64::try_from(layout.elements()).unwrap_or(0);
+        let bytes = elements * kind.elt_size_in_bytes() as u64;
+        holdings.push(Holding {
+            what,
+            elements,
+            bytes,
+        });
+    };
+    let student = architectures.student.layout();
+    let compute = config.run.mixed_precision;
+    hold("teacher".to_owned(), architectures.teacher.layout(), kind, 1);
+    for role in ["student", "target"] {
+        hold(format!("{role}, f32 masters"), student, Kind::Float, 1);
+        if kind != Kind::Float {
+            hold(format!("{role}, {compute} copy"), student, kind, 1);
+        }
+    }
+    hold("gradients".to_owned(), student, Kind::Float, 1);
+    hold("AdamW's two moments".to_owned(), student, Kind::Float, 2);
+    hold("text encoder".to_owned(), text.layout(), kind, 1);
+    hold("VAE".to_owned(), vae.layout(), kind, 1);
+    Ok(MemoryPlan {
+        holdings,
+        trainable: u64::try_from(student.elements()).unwrap_or(0),
+        samples_per_step: config.samples_per_step(),
+        steps: config.training_steps()?,
+    })
+}

@@ -1,0 +1,96 @@
+//! From the gradients of a step to changed weights: unscale, clip, AdamW, and the student's compute copy.
+
+use tch::Tensor;
+
+use crate::config::Config;
+use crate::error::TrainError;
+use crate::lr::LearningRate;
+use crate::optimizer::{AdamW, Gradients};
+use crate::precision::{LossScaler, Mastered};
+
+/// What became of an update.
+#[derive(Debug)]
+pub enum Update {
+    /// The weights changed.
+    Applied {
+        /// The gradient's norm before clipping, an f32 scalar on the device.
+        grad_norm: Tensor,
+        /// The learning rate.
+        lr: f64,
+    },
+    /// fp16 gradients overflowed; nothing changed but the scale.
+    Skipped {
+        /// The loss scale from now on.
+        scale: f64,
+    },
+}
+
+/// The optimiser with all that it depends on.
+#[derive(Debug)]
+pub struct Updater {
+    /// AdamW and its state.
+    pub optimizer: AdamW,
+    /// The loss scale, in an fp16 run.
+    pub scaler: Option<LossScaler>,
+    learning_rate: LearningRate,
+    max_grad_norm: f64,
+}
+
+impl Updater {
+    /// A fresh optimiser for the student.
+    pub fn new(
+        student: &Mastered,
+        config: &Config,
+        total_steps: u64,
+        scaler: Option<LossScaler>,
+    ) -> Result<Self, TrainError> {
+        Ok(Updater {
+            optimizer: libtorch_ext::catch(|| AdamW::new(student.master(), &config.optimizer))?,
+            scaler,
+            learning_rate: LearningRate::new(config, total_steps),
+            max_grad_norm: config.optimizer.max_grad_norm,
+        })
+    }
+
+    /// The loss of which gradients are taken: one of `micro_batches`, under fp16 scaled.
+    pub fn share(&self, loss: &Tensor, micro_batches: u32) -> Tensor {
+        let factor = self.scaler.as_ref().map_or(1.0, LossScaler::scale) / f64::from(micro_batches);
+        if factor == 1.0 {
+            loss.shallow_clone()
+        } else {
+            loss * factor
+        }
+    }
+
+    /// Changes the student by the gradients, as the update after `step` finished ones.
+    ///
+    /// Only under fp16 does the host wait for the gradient's norm, to know whether they overflowed.
+    ///
+    /// # Errors
+    /// What LibTorch refuses, or gradients that overflow at every scale.
+    pub fn apply(
+        &mut self,
+        student: &Mastered,
+        gradients: &Gradients,
+        step: u64,
+    ) -> Result<Update, TrainError> {
+        let mut grad_norm = gradients.norm()?;
+        if let Some(scaler) = &mut self.scaler {
+            let unscale = 1.0 / scaler.scale();
+            grad_norm = grad_norm * unscale;
+            if !grad_norm.double_value(&[]).is_finite() {
+                scaler.overflowed()?;
+                return Ok(Update::Skipped {
+                    scale: scaler.scale(),
+                });
+            }
+            gradients.scale(&Tensor::from(unscale as f32).to_device(grad_norm.device()))?;
+            scaler.applied();
+        }
+        gradients.clip(&grad_norm, self.max_grad_norm)?;
+        let lr = self.learning_rate.at(step);
+        self.optimizer.step(gradients, lr)?;
+        student.refresh()?;
+        Ok(Update::Applied { grad_norm, lr })
+    }
+}

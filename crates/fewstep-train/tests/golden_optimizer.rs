@@ -1,0 +1,60 @@
+//! Ten AdamW updates with clipping and a moving average against torch's own numbers (F14).
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{config, difference, fixtures, golden, json};
+use fewstep_models::params::{Init, Layout, Weights};
+use fewstep_train::ema;
+use fewstep_train::optimizer::{AdamW, Gradients};
+use fewstep_train::precision::Mastered;
+use tch::{Kind, Tensor};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[test]
+fn ten_updates_are_torchs() {
+    let settings = json(&fixtures().join("golden/optimizer.json"));
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    let (inputs, wanted) = golden("optimizer.safetensors");
+    let start = |name: &str| inputs[&format!("param.{name}")].shallow_clone();
+    let (_, layout) =
+        Layout::build(|root| NAMES.map(|name| root.param(name, &start(name).size(), Init::Zeros)));
+    let weights = Weights::new(layout, NAMES.map(start).into());
+    let target = Mastered::frozen(weights.deep_clone(), Kind::Float);
+    let student = Mastered::trainable(weights, Kind::Float);
+    let mut config = config(&[]);
+    config.optimizer.adam_weight_decay = number("weight_decay");
+    config.optimizer.adam_epsilon = number("eps");
+    let mut optimizer = AdamW::new(student.master(), &config.optimizer);
+
+    for step in 0..settings["steps"].as_u64().unwrap() {
+        // A loss whose gradients are the given ones.
+        let loss = NAMES
+            .iter()
+            .zip(student.compute().tensors())
+            .map(|(name, t)| (t * &inputs[&format!("grad.{step}.{name}")]).sum(Kind::Float))
+            .reduce(|a, b| a + b)
+            .unwrap();
+        let mut gradients = Gradients::default();
+        gradients.add(&loss, student.compute()).unwrap();
+        let norm = gradients.norm().unwrap();
+        gradients.clip(&norm, number("max_grad_norm")).unwrap();
+        optimizer.step(&gradients, number("lr")).unwrap();
+        ema::update(&target, &student, number("ema_decay")).unwrap();
+
+        let close = |got: &Tensor, key: &str| {
+            let off = difference(got, &wanted[key]);
+            assert!(off <= 1e-6, "{key} is off by {off:e}");
+        };
+        close(&norm, &format!("grad_norm.{step}"));
+        for name in NAMES {
+            close(
+                student.master().get(name).unwrap(),
+                &format!("param.{step}.{name}"),
+            );
+            close(target.master().get(name).unwrap(), &format!("ema.{step}.{name}"));
+        }
+    }
+}

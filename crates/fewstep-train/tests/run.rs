@@ -1,0 +1,310 @@
+//! Whole runs on a tiny model: resuming bit by bit, accumulation, checkpoints, interruption.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{config, fixtures, json};
+use fewstep_models::weights::read_tensors;
+use fewstep_train::{Config, Ending, Event, Observer, Report, Start, StepMetrics, Stop, TrainError, run};
+use serde_json::Value;
+use tch::Tensor;
+
+/// Options of a run on tiny-sd, four samples a step.
+fn options(output_dir: &Path, flags: &[(&str, &str)]) -> Config {
+    let teacher = fixtures().join("models/tiny-sd");
+    let shards = fixtures().join("data/good.tar");
+    let mut all = vec![
+        ("pretrained_teacher_model", teacher.to_str().unwrap()),
+        ("train_shards_path_or_url", shards.to_str().unwrap()),
+        ("output_dir", output_dir.to_str().unwrap()),
+        ("resolution", "32"),
+        ("train_batch_size", "4"),
+        ("max_train_steps", "6"),
+        ("learning_rate", "1e-3"),
+        ("loss_type", "huber"),
+        ("checkpointing_steps", "3"),
+        ("seed", "11"),
+        ("shuffle_buffer_size", "8"),
+        ("random_flip", ""),
+        ("proportion_empty_prompts", "0.3"),
+    ];
+    all.retain(|(name, _)| !flags.iter().any(|(other, _)| other == name));
+    all.extend(flags);
+    config(&all)
+}
+
+/// Asks a run to stop after a step.
+struct StopAfter<'a>(u64, &'a Stop);
+
+impl Observer for StopAfter<'_> {
+    fn step(&mut self, metrics: &StepMetrics) {
+        // The loss of a step is told one step later.
+        if metrics.step + 1 == self.0 {
+            self.1.ask();
+        }
+    }
+}
+
+fn train(config: &Config) -> Report {
+    run(config, &Stop::new(), &mut ()).unwrap()
+}
+
+/// The losses of metrics.jsonl by step, each step once.
+fn losses(folder: &Path) -> Vec<(u64, f64)> {
+    std::fs::read_to_string(folder.join("metrics.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line.get("loss").is_some())
+        .map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap()))
+        .collect()
+}
+
+fn same_tensors(a: &Path, b: &Path) {
+    let (a, b) = (read_tensors(a).unwrap(), read_tensors(b).unwrap());
+    assert!(a.keys().eq(b.keys()));
+    for (name, tensor) in &a {
+        assert_eq!(*tensor, b[name], "{name}");
+    }
+}
+
+fn weights(folder: &Path, part: &str) -> PathBuf {
+    folder.join(part).join("diffusion_pytorch_model.safetensors")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Two runs of one length, of which the second is stopped in between, are the same bit by bit (F25).
+fn resumes_bit_by_bit(flags: &[(&str, &str)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let (straight, broken) = (folder.path().join("a"), folder.path().join("b"));
+    train(&options(&straight, flags));
+
+    let stop = Stop::new();
+    let config = options(&broken, flags);
+    let report = run(&config, &stop, &mut StopAfter(2, &stop)).unwrap();
+    assert!(matches!(report.ending, Ending::Interrupted { .. }));
+    assert_eq!(report.steps, 2);
+    assert!(broken.join("checkpoint-2/state.json").is_file());
+    let report = train(&config);
+    assert_eq!((report.ending, report.steps), (Ending::Finished, 6));
+
+    assert_eq!(losses(&straight), losses(&broken));
+    assert_eq!(losses(&straight).len(), 6);
+    for part in [
+        "unet",
+        "unet_target",
+        "checkpoint-6/unet",
+        "checkpoint-6/unet_target",
+    ] {
+        same_tensors(&weights(&straight, part), &weights(&broken, part));
+    }
+    let state = Path::new("checkpoint-6/optimizer.safetensors");
+    same_tensors(&straight.join(state), &broken.join(state));
+}
+
+#[test]
+fn a_run_that_was_stopped_ends_as_if_it_had_not_been() {
+    resumes_bit_by_bit(&[]);
+}
+
+#[test]
+fn so_does_one_in_bf16_with_accumulation_and_threads() {
+    resumes_bit_by_bit(&[
+        ("mixed_precision", "bf16"),
+        ("gradient_accumulation_steps", "2"),
+        ("train_batch_size", "2"),
+        ("dataloader_num_workers", "2"),
+        ("lr_scheduler", "cosine"),
+        ("lr_warmup_steps", "2"),
+    ]);
+}
+
+#[test]
+fn two_batches_of_four_are_one_of_eight() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = |batch, accumulation| {
+        [
+            ("train_batch_size", batch),
+            ("gradient_accumulation_steps", accumulation),
+            ("max_train_steps", "2"),
+            ("checkpointing_steps", "0"),
+        ]
+    };
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    train(&options(&a, &flags("8", "1")));
+    train(&options(&b, &flags("4", "2")));
+    for ((step, one), (_, two)) in losses(&a).into_iter().zip(losses(&b)) {
+        assert!((one - two).abs() < 1e-5 * one, "step {step}: {one} {two}");
+    }
+    let (one, two) = (
+        read_tensors(&weights(&a, "unet")).unwrap(),
+        read_tensors(&weights(&b, "unet")).unwrap(),
+    );
+    for (name, tensor) in &one {
+        // Adam divides by the gradient's own size, so that noise in a tiny gradient shows as part of a step.
+        let off = (tensor - &two[name])
+            .abs()
+            .mean(tch::Kind::Float)
+            .double_value(&[]);
+        assert!(off < 2e-5, "{name} is off by {off:e}");
+    }
+    assert_eq!(
+        names(&a),
+        [
+            "README.md",
+            "config.toml",
+            "metrics.jsonl",
+            "scheduler",
+            "unet",
+            "unet_target"
+        ]
+    );
+}
+
+#[test]
+fn old_checkpoints_go_and_the_results_are_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        ("checkpointing_steps", "1"),
+        ("checkpoints_total_limit", "2"),
+        ("max_train_steps", "4"),
+        ("num_ddim_timesteps", "25"),
+        ("timestep_scaling_factor", "8"),
+    ];
+    let config = options(folder.path(), &flags);
+    let report = train(&config);
+    assert_eq!((report.steps, report.samples), (4, 16));
+    assert_eq!(
+        names(folder.path()),
+        [
+            "README.md",
+            "checkpoint-3",
+            "checkpoint-4",
+            "config.toml",
+            "metrics.jsonl",
+            "scheduler",
+            "unet",
+            "unet_target"
+        ]
+    );
+    assert_eq!(
+        names(&folder.path().join("checkpoint-4")),
+        ["optimizer.safetensors", "state.json", "unet", "unet_target"]
+    );
+    let scheduler = json(&folder.path().join("scheduler/scheduler_config.json"));
+    assert_eq!(scheduler["_class_name"], "LCMScheduler");
+    assert_eq!(scheduler["original_inference_steps"], 25);
+    assert_eq!(scheduler["timestep_scaling"], 8.0);
+    let unet = json(&folder.path().join("unet/config.json"));
+    assert_eq!(unet["time_cond_proj_dim"], 256);
+
+    // The same command again finds the run finished, and leaves it as it was.
+    let before = losses(folder.path());
+    let again = train(&config);
+    assert_eq!((again.steps, again.ending), (4, Ending::Finished));
+    assert_eq!(losses(folder.path()), before);
+
+    // Another one is refused, unless it is asked for by name.
+    let mut other = config;
+    other.optimizer.learning_rate = Some(2e-3);
+    other.data.max_train_steps = Some(5);
+    let error = run(&other, &Stop::new(), &mut ()).unwrap_err();
+    assert!(matches!(error, TrainError::OtherRun { .. }));
+    assert!(
+        error
+            .to_string()
+            .contains("learning_rate is 0.001 there and 0.002 here"),
+        "{error}"
+    );
+    other.run.resume_from_checkpoint = Some("checkpoint-3".to_owned());
+    assert_eq!(train(&other).steps, 5);
+}
+
+#[test]
+fn a_checkpoint_that_was_damaged_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = options(folder.path(), &[("max_train_steps", "3")]);
+    train(&config);
+    let optimizer = folder.path().join("checkpoint-3/optimizer.safetensors");
+    let bytes = std::fs::read(&optimizer).unwrap();
+    std::fs::write(&optimizer, &bytes[..bytes.len() / 2]).unwrap();
+    let error = run(&config, &Stop::new(), &mut ()).unwrap_err().to_string();
+    assert!(error.contains("checkpoint-3/optimizer.safetensors"), "{error}");
+    // What another process left unfinished is neither taken nor in the way.
+    std::fs::rename(
+        folder.path().join("checkpoint-3"),
+        folder.path().join("checkpoint-3.tmp"),
+    )
+    .unwrap();
+    assert_eq!(train(&config).steps, 3);
+    assert!(!folder.path().join("checkpoint-3.tmp").exists());
+}
+
+/// The student learns: over the same samples, its loss falls.
+#[test]
+fn the_loss_falls() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        ("max_train_steps", "60"),
+        ("checkpointing_steps", "0"),
+        ("train_batch_size", "8"),
+    ];
+    train(&options(folder.path(), &flags));
+    let losses = losses(folder.path());
+    let mean = |part: &[(u64, f64)]| part.iter().map(|(_, loss)| loss).sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&losses[..10]), mean(&losses[50..]));
+    assert!(last < 0.9 * first, "{first} {last}");
+}
+
+#[test]
+fn fp16_runs_and_its_skipped_updates_are_no_steps() {
+    #[derive(Default)]
+    struct Watch {
+        skipped: u64,
+        steps: Vec<u64>,
+        started: Option<Start>,
+    }
+    impl Observer for Watch {
+        fn started(&mut self, start: &Start) {
+            self.started = Some(start.clone());
+        }
+        fn step(&mut self, metrics: &StepMetrics) {
+            self.steps.push(metrics.step);
+        }
+        fn event(&mut self, event: &Event) {
+            if let Event::SkippedUpdate { .. } = event {
+                self.skipped += 1;
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // A loss this large overflows fp16 at the first scale: the scale has to come down before the first step.
+    let flags = [
+        ("mixed_precision", "fp16"),
+        ("loss_type", "l2"),
+        ("w_max", "4000"),
+        ("w_min", "4000"),
+    ];
+    let config = options(folder.path(), &flags);
+    let mut watch = Watch::default();
+    let report = run(&config, &Stop::new(), &mut watch).unwrap();
+    assert!(watch.skipped > 0);
+    assert_eq!(report.skipped_updates, watch.skipped);
+    assert_eq!(watch.steps, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(report.samples, 4 * (6 + watch.skipped));
+    assert_eq!(watch.started.unwrap().total_steps, 6);
+    let last: Tensor =
+        read_tensors(&weights(folder.path(), "unet")).unwrap()["conv_in.weight"].shallow_clone();
+    assert!(last.isfinite().all().int64_value(&[]) == 1);
+}
