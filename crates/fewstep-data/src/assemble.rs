@@ -1,30 +1,15 @@
-//! The two halves of a sample's way into a batch: decoding, which any thread may do in any order, and assembling,
-//! which happens in order and is where samples get their numbers, crops and flips.
-//!
-//! Decoding includes the resize of the whole picture, so that it needs no sample number: a number is known only when
-//! it is known which samples before it could be decoded.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! The second half of a sample's way into a batch, which happens in order: here samples get their numbers, crops and
+//! flips, and drops are counted. It decodes nothing and knows no threads.
 
 use fewstep_draw::{Purpose, Stream};
 
 use crate::batch::{Batch, PictureSizes};
 use crate::config::{Crop, DataConfig, Flip};
 use crate::cursor::Cursor;
-use crate::drops::{Cause, Dropped};
+use crate::decoder::Decoded;
+use crate::drops::Dropped;
 use crate::error::DataError;
-use crate::picture::{self, DecodeError, Facing, PictureResizer, Rgb, Square};
-use crate::sample::Sample;
-
-/// A sample whose picture is decoded and resized, not yet cropped.
-#[derive(Debug)]
-pub(crate) struct Decoded {
-    name: String,
-    caption: String,
-    picture: Rgb,
-    /// (height, width) as stored.
-    original: (u32, u32),
-}
+use crate::picture::{self, Facing, Rgb, Square};
 
 /// What became of the next event of the order.
 #[derive(Debug)]
@@ -35,72 +20,6 @@ pub(crate) enum Outcome {
     Dropped(Dropped),
     /// The epoch is over.
     EpochEnd,
-}
-
-/// Decodes samples, keeping its buffers between them.
-#[derive(Debug)]
-pub(crate) struct Decoder {
-    config: DataConfig,
-    resizer: PictureResizer,
-}
-
-impl Decoder {
-    pub(crate) fn new(config: &DataConfig) -> Self {
-        Decoder {
-            config: config.clone(),
-            resizer: PictureResizer::default(),
-        }
-    }
-
-    /// Decodes and resizes. A decoder that panics over a hostile picture has found a bad picture, no more.
-    pub(crate) fn decode(&mut self, sample: Sample) -> Result<Decoded, Dropped> {
-        let name = sample.name();
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.resized(&sample.image)));
-        let (cause, why) = match outcome {
-            Ok(Ok((picture, original))) => {
-                return Ok(Decoded {
-                    name,
-                    caption: sample.caption,
-                    picture,
-                    original,
-                });
-            }
-            Ok(Err(dropped)) => dropped,
-            Err(_) => {
-                self.resizer = PictureResizer::default();
-                (Cause::BadPicture, "makes the decoder panic".into())
-            }
-        };
-        Err(Dropped::new(cause, &format!("{name} {why}")))
-    }
-
-    fn resized(&mut self, bytes: &[u8]) -> Result<(Rgb, (u32, u32)), (Cause, String)> {
-        let limit = self.config.limits.max_pixels;
-        let picture = picture::decode(bytes, limit).map_err(|error| {
-            let cause = match error {
-                DecodeError::TooLarge { .. } => Cause::OversizedPicture,
-                DecodeError::Format | DecodeError::Broken(_) => Cause::BadPicture,
-            };
-            (cause, error.to_string())
-        })?;
-        let original = (picture.height, picture.width);
-        let (height, width) = picture::shorter_side_to(self.config.resolution, original.0, original.1);
-        let too_large = || {
-            let why = format!("would be resized to {width} x {height} pixels, the limit is {limit} in all");
-            (Cause::OversizedPicture, why)
-        };
-        if height.saturating_mul(width) > limit {
-            return Err(too_large());
-        }
-        let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width)) else {
-            return Err(too_large());
-        };
-        let picture = self
-            .resizer
-            .resize(picture, height, width, self.config.interpolation)
-            .map_err(|error| (Cause::BadPicture, error.to_string()))?;
-        Ok((picture, original))
-    }
 }
 
 /// Numbers samples, crops them and joins them to batches.

@@ -35,6 +35,7 @@ mod assemble;
 mod batch;
 mod config;
 mod cursor;
+mod decoder;
 mod drops;
 mod error;
 mod loader;

@@ -1,9 +1,10 @@
 //! The loader: what the trainer holds. It joins order, decoding and assembling, in line or on threads.
 
-use crate::assemble::{Assembler, Decoder, Outcome};
+use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
 use crate::config::DataConfig;
 use crate::cursor::Cursor;
+use crate::decoder::Decoder;
 use crate::drops::Drops;
 use crate::error::DataError;
 use crate::order::{Event, Order};

@@ -9,10 +9,11 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::assemble::{Assembler, Decoded, Decoder, Outcome};
+use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
 use crate::config::DataConfig;
 use crate::cursor::Cursor;
+use crate::decoder::{Decoded, Decoder};
 use crate::drops::Dropped;
 use crate::error::DataError;
 use crate::order::{Event, Order};

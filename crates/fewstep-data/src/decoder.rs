@@ -1,0 +1,85 @@
+//! The first half of a sample's way into a batch: its picture, decoded and resized. Any thread may do this in any order,
+//! since it needs no sample number: a number is known only when it is known which samples before could be decoded.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::config::DataConfig;
+use crate::drops::{Cause, Dropped};
+use crate::picture::{self, DecodeError, PictureResizer, Rgb};
+use crate::sample::Sample;
+
+/// A sample whose picture is decoded and resized, not yet cropped.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) name: String,
+    pub(crate) caption: String,
+    pub(crate) picture: Rgb,
+    /// (height, width) as stored.
+    pub(crate) original: (u32, u32),
+}
+
+/// Decodes samples, keeping its buffers between them.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    config: DataConfig,
+    resizer: PictureResizer,
+}
+
+impl Decoder {
+    pub(crate) fn new(config: &DataConfig) -> Self {
+        Decoder {
+            config: config.clone(),
+            resizer: PictureResizer::default(),
+        }
+    }
+
+    /// Decodes and resizes. A decoder that panics over a hostile picture has found a bad picture, no more.
+    pub(crate) fn decode(&mut self, sample: Sample) -> Result<Decoded, Dropped> {
+        let name = sample.name();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.resized(&sample.image)));
+        let (cause, why) = match outcome {
+            Ok(Ok((picture, original))) => {
+                return Ok(Decoded {
+                    name,
+                    caption: sample.caption,
+                    picture,
+                    original,
+                });
+            }
+            Ok(Err(dropped)) => dropped,
+            Err(_) => {
+                self.resizer = PictureResizer::default();
+                (Cause::BadPicture, "makes the decoder panic".into())
+            }
+        };
+        Err(Dropped::new(cause, &format!("{name} {why}")))
+    }
+
+    fn resized(&mut self, bytes: &[u8]) -> Result<(Rgb, (u32, u32)), (Cause, String)> {
+        let limit = self.config.limits.max_pixels;
+        let picture = picture::decode(bytes, limit).map_err(|error| {
+            let cause = match error {
+                DecodeError::TooLarge { .. } => Cause::OversizedPicture,
+                DecodeError::Format | DecodeError::Broken(_) => Cause::BadPicture,
+            };
+            (cause, error.to_string())
+        })?;
+        let original = (picture.height, picture.width);
+        let (height, width) = picture::shorter_side_to(self.config.resolution, original.0, original.1);
+        let too_large = || {
+            let why = format!("would be resized to {width} x {height} pixels, the limit is {limit} in all");
+            (Cause::OversizedPicture, why)
+        };
+        if height.saturating_mul(width) > limit {
+            return Err(too_large());
+        }
+        let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width)) else {
+            return Err(too_large());
+        };
+        let picture = self
+            .resizer
+            .resize(picture, height, width, self.config.interpolation)
+            .map_err(|error| (Cause::BadPicture, error.to_string()))?;
+        Ok((picture, original))
+    }
+}
