@@ -9,3 +9,5 @@ pub mod world;
 
 pub mod checker;
 pub mod frechet;
+
+pub mod teacher;
