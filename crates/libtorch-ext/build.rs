@@ -1,15 +1,16 @@
 //! Compiles the shim against the LibTorch that torch-sys found, and passes the library folder on:
 //! crates that link a binary read it as `DEP_FEWSTEP_LIBTORCH_EXT_LIB` for their run path.
 
-use std::env;
+use std::env::{self, VarError};
 use std::path::{Path, PathBuf};
 
-fn main() {
+fn main() -> Result<(), VarError> {
     println!("cargo:rerun-if-changed=csrc");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
 
-    let lib = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells where LibTorch's libraries are");
+    // torch-sys tells where LibTorch's libraries are.
+    let lib = env::var("DEP_TCH_LIBTORCH_LIB")?;
     let include = include_folder(Path::new(&lib));
     cc::Build::new()
         .cpp(true)
@@ -22,6 +23,7 @@ fn main() {
 
     println!("cargo:LIB={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    Ok(())
 }
 
 /// LibTorch's headers lie beside its libraries, unless LIBTORCH_INCLUDE says otherwise.

@@ -2,13 +2,10 @@
 // with fewstep_free. No exception crosses into Rust.
 #pragma once
 
-#include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
 #include <cstring>
 #include <exception>
-#include <vector>
 
 namespace fewstep {
 
@@ -24,16 +21,6 @@ char* guarded(Body&& body) noexcept {
   } catch (...) {
     return strdup("an unknown C++ exception");
   }
-}
-
-// tch hands a tensor over as a pointer to at::Tensor.
-inline std::vector<at::Tensor> collect(void* const* tensors, size_t count) {
-  std::vector<at::Tensor> list;
-  list.reserve(count);
-  for (size_t i = 0; i < count; ++i) {
-    list.push_back(*static_cast<at::Tensor*>(tensors[i]));
-  }
-  return list;
 }
 
 }  // namespace fewstep

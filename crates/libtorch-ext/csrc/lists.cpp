@@ -1,8 +1,33 @@
 // Operations over whole lists of tensors: one call a training step instead of one a parameter.
 #include "guard.h"
 
-using fewstep::collect;
+// One header an operator: all of them together take ten times as long to compile.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <c10/core/GradMode.h>
+
+#include <vector>
+
 using fewstep::guarded;
+
+namespace {
+
+// tch hands a tensor over as a pointer to at::Tensor.
+std::vector<at::Tensor> collect(void* const* tensors, size_t count) {
+  std::vector<at::Tensor> list;
+  list.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    list.push_back(*static_cast<at::Tensor*>(tensors[i]));
+  }
+  return list;
+}
+
+}  // namespace
 
 extern "C" char* fewstep_fused_adamw(
     void* const* params, void* const* grads, void* const* exp_avgs, void* const* exp_avg_sqs,
