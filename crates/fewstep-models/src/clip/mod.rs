@@ -2,6 +2,7 @@
 
 mod config;
 mod layer;
+mod special;
 mod text_model;
 mod tokenizer;
 mod vocabulary;

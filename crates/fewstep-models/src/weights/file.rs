@@ -13,6 +13,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
+use super::dtype::kind_of;
 
 /// A header is JSON of some hundred bytes a tensor; the format allows no more than this.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -212,34 +213,4 @@ fn pairs(metadata: &Option<HashMap<String, String>>) -> BTreeMap<String, String>
         .flatten()
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
-}
-
-/// LibTorch's name of a stored dtype, for those that we support.
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F64 => Kind::Double,
-        Dtype::F32 => Kind::Float,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
-    })
-}
-
-/// The file format's name of a dtype, for those that we support.
-pub(super) fn dtype_of(kind: Kind) -> Option<&'static str> {
-    Some(match kind {
-        Kind::Double => "F64",
-        Kind::Float => "F32",
-        Kind::Half => "F16",
-        Kind::BFloat16 => "BF16",
-        Kind::Int64 => "I64",
-        Kind::Int => "I32",
-        Kind::Uint8 => "U8",
-        Kind::Bool => "BOOL",
-        _ => return None,
-    })
 }

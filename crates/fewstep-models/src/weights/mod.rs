@@ -5,19 +5,24 @@
 //! [`crate::clip`] know.
 
 mod atomic;
+mod dtype;
 mod error;
 mod file;
 mod folder;
 mod load;
+mod mismatch;
 mod options;
 mod save;
+mod stored;
 mod tensors;
 
 pub use atomic::{write_atomic, write_json_atomic};
-pub use error::{Mismatch, ModelError};
+pub use error::ModelError;
 pub use file::TensorFile;
 pub use folder::{Component, Folder, read_json};
-pub use load::{DIFFUSERS_STEM, Key, TRANSFORMERS_STEM};
+pub use load::Key;
+pub use mismatch::Mismatch;
 pub use options::Options;
 pub use save::{MAX_SHARD_BYTES, save_component};
+pub use stored::{DIFFUSERS_STEM, TRANSFORMERS_STEM};
 pub use tensors::{read_tensors, write_tensors};

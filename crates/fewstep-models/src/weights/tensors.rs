@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use super::file::dtype_of;
+use super::dtype::dtype_of;
 use super::{ModelError, TensorFile, write_atomic};
 
 /// All tensors of a safetensors file, in their stored dtypes, on the CPU.

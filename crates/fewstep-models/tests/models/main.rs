@@ -1,5 +1,5 @@
-//! The networks, their files, schedules and sampling, from the outside: against golden values, and against files
-//! that are wrong.
+//! The networks and their files, the schedule and its samplers, from the outside: against golden values, and
+//! against files that are wrong. One program for all, since each links LibTorch anew.
 
 #![cfg(test)]
 
