@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command as Parser, CommandFactory, FromArgMatches};
 
 use crate::argv;
-use crate::commands::debug;
+use crate::commands::{debug, generate, train};
 use crate::failure::Usage;
 
 /// Distils Stable Diffusion models into latent consistency models that paint in one to eight steps, and
@@ -21,11 +21,16 @@ pub(crate) struct Cli {
 /// What the program can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Train(Box<train::Args>),
+    Generate(generate::Args),
     Debug(debug::Args),
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  fewstep train --pretrained_teacher_model models/sd15 --train_shards_path_or_url 'data/{00000..00099}.tar' \\
+      --output_dir runs/sd15 --max_train_steps 1000
+  fewstep generate --model models/sd15 --unet runs/sd15/unet_target --prompt 'a red fox in the snow' --out fox.png
   fewstep COMMAND --help
 
 Long flags may be written with `_` or `-`. Exit status: 0 done, 1 failed, 2 wrong command line or
@@ -102,7 +107,25 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_declared_with_underscores() {
+        let flags = long_flags(&Cli::command());
+        assert!(flags.len() > 80, "{}", flags.len());
+        let odd = flags.iter().filter(|flag| flag.contains('-')).collect::<Vec<_>>();
+        assert!(odd.is_empty(), "{odd:?}");
+    }
+
+    #[test]
     fn an_unknown_flag_names_the_nearest() {
+        let text = error(&["fewstep", "train", "--train-batchsize", "4"]);
+        assert!(
+            text.contains("no flag --train-batchsize; the nearest is --train_batch_size"),
+            "{text}"
+        );
+        let text = error(&["fewstep", "train", "--no_such_flag"]);
+        assert!(
+            text.contains("no flag --no_such_flag; the nearest is --"),
+            "{text}"
+        );
         let text = error(&["fewstep", "debug", "forward", "--componnet", "unet"]);
         assert!(
             text.contains("the nearest is --component (`fewstep debug forward --help`"),

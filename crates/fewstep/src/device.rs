@@ -1,65 +1,18 @@
-//! `--device` and `--dtype`: where a command computes, and in which numbers.
+//! `--device` and `--dtype` of the commands that only compute: where, and in which numbers.
 
-use std::str::FromStr;
-
-use anyhow::bail;
+use fewstep_train::TrainError;
+use fewstep_train::config::RunConfig;
 use tch::{Device, Kind};
 
-/// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeviceChoice {
-    /// The first CUDA device if there is one, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "auto" => Ok(DeviceChoice::Auto),
-            "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" => Ok(DeviceChoice::Cuda(0)),
-            _ => word
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(DeviceChoice::Cuda)
-                .ok_or_else(|| "a device is auto, cpu, cuda or cuda:N".to_owned()),
-        }
-    }
-}
-
-impl DeviceChoice {
-    /// The device itself. CUDA's half of LibTorch is loaded only where it may be used.
-    ///
-    /// # Errors
-    /// A CUDA device that is not there.
-    pub(crate) fn open(self) -> anyhow::Result<Device> {
-        if self == DeviceChoice::Cpu {
-            return Ok(Device::Cpu);
-        }
-        let loaded = libtorch_ext::device::load_cuda();
-        let count = if loaded {
-            usize::try_from(tch::Cuda::device_count())?
-        } else {
-            0
-        };
-        match self {
-            DeviceChoice::Cuda(_) if !loaded => bail!(
-                "--device cuda: this LibTorch is for the CPU only; `cargo xtask setup --cuda` gets the other"
-            ),
-            DeviceChoice::Cuda(n) if n >= count => {
-                bail!("--device cuda:{n}: LibTorch sees {count} CUDA devices, numbered from 0")
-            }
-            DeviceChoice::Cuda(n) => Ok(Device::Cuda(n)),
-            _ if count > 0 => Ok(Device::Cuda(0)),
-            _ => Ok(Device::Cpu),
-        }
-    }
+/// The device that a word names, as for a training run: cpu, cuda, cuda:N or auto.
+///
+/// # Errors
+/// A word that is no device, or an accelerator that is not there.
+pub(crate) fn open(word: &str) -> Result<Device, TrainError> {
+    fewstep_train::device::resolve(&RunConfig {
+        device: word.to_owned(),
+        ..RunConfig::default()
+    })
 }
 
 /// The numbers in which networks compute.
@@ -82,17 +35,13 @@ impl Dtype {
             Dtype::F16 => Kind::Half,
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_read() {
-        assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert!("gpu".parse::<DeviceChoice>().is_err());
-        assert_eq!(DeviceChoice::Cpu.open().unwrap(), Device::Cpu);
+    /// The word that the flag takes for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+            Dtype::F16 => "f16",
+        }
     }
 }

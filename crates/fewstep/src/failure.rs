@@ -9,7 +9,7 @@
 
 use std::process::ExitCode;
 
-use fewstep_train::ConfigError;
+use fewstep_train::{ConfigError, TrainError};
 
 use crate::terminal;
 
@@ -40,13 +40,18 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
     }
     terminal::note(&format!("error: {}", sentence(error)));
-    if error
-        .chain()
-        .any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>())
-    {
+    if error.chain().any(is_the_callers) {
         return ExitCode::from(2);
     }
     ExitCode::FAILURE
+}
+
+/// Whether the command line or the configuration is at fault.
+fn is_the_callers(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let of_a_run = cause.downcast_ref::<TrainError>();
+    cause.is::<Usage>()
+        || cause.is::<ConfigError>()
+        || matches!(of_a_run, Some(TrainError::Config(_) | TrainError::Device { .. }))
 }
 
 /// The status of a command that the signal `number` stopped.

@@ -7,7 +7,10 @@ mod cli;
 mod commands;
 mod device;
 mod failure;
+mod picture;
+mod progress;
 mod terminal;
+mod train_flags;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,8 @@
 //! The commands, one a file.
 
 pub(crate) mod debug;
+pub(crate) mod generate;
+pub(crate) mod train;
 
 use std::process::ExitCode;
 
@@ -12,6 +14,8 @@ use crate::cli::{Cli, Command};
 /// Whatever stops it.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Train(args) => train::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Debug(args) => debug::run(&args),
     }
 }

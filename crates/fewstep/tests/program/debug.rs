@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fewstep_models::weights::read_tensors;
+use serde_json::Value;
 use tch::Tensor;
 use tempfile::TempDir;
 
@@ -153,4 +154,127 @@ fn wrong_tensors_are_named_with_their_shapes() {
         .0
         .failed(1);
     assert!(text.contains("nowhere does not exist"), "{text}");
+}
+
+fn step_flags(case: &Value, model: &str) -> Vec<String> {
+    let mut flags = vec![
+        format!("--pretrained_teacher_model={model}"),
+        "--device=cpu".to_owned(),
+    ];
+    for name in [
+        "loss_type",
+        "huber_c",
+        "num_ddim_timesteps",
+        "timestep_scaling_factor",
+        "unet_time_cond_proj_dim",
+    ] {
+        let value = case[name]
+            .as_str()
+            .map_or_else(|| case[name].to_string(), str::to_owned);
+        flags.push(format!("--{name}={value}"));
+    }
+    flags
+}
+
+/// Every golden step whose teacher lies ready as a whole model.
+#[test]
+fn steps_agree_with_the_reference() {
+    let cases = std::fs::read_to_string(fixture("golden/step.json")).unwrap();
+    let cases: Value = serde_json::from_str(&cases).unwrap();
+    let mut compared = 0;
+    for (name, case) in cases.as_object().unwrap() {
+        if !case["scheduler"].is_null() || !case["prediction_type"].is_null() {
+            continue;
+        }
+        let model = word(fixture(&format!("models/{}", case["model"].as_str().unwrap())));
+        let wanted = golden(&format!("step-{name}"));
+        let (ran, is) = replay("step", &step_flags(case, &model), &wanted.inputs);
+        ran.ok();
+        close(name, &is["loss"], &wanted.outputs["loss"], 1e-5);
+        for (output, tensor) in &wanted.outputs {
+            close(&format!("{name} {output}"), &is[output], tensor, 1e-4);
+        }
+        assert_eq!(is.len(), wanted.outputs.len(), "{name}");
+        compared += 1;
+    }
+    assert!(compared >= 4, "only {compared} steps were compared");
+}
+
+#[test]
+fn samples_agree_with_the_reference() {
+    for (model, steps, flags) in [
+        ("tiny-sd", 4, &["--steps=4", "--guidance_scale=8"][..]),
+        (
+            "tiny-sd2",
+            3,
+            &[
+                "--steps=3",
+                "--guidance-scale=4.5",
+                "--original_inference_steps=30",
+            ],
+        ),
+    ] {
+        let wanted = golden(&format!("lcm-{model}"));
+        let mut words = vec!["--model".to_owned(), word(fixture(&format!("models/{model}")))];
+        words.extend(["--unet".to_owned(), word(fixture("models/loader/full/unet"))]);
+        words.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let (ran, is) = replay("sample", &words, &wanted.inputs);
+        ran.ok();
+        for step in 0..steps {
+            let name = format!("latents.{step}");
+            close(&name, &is[&name], &wanted.outputs[&name], 1e-4);
+        }
+        assert_eq!(is.len(), steps);
+    }
+}
+
+#[test]
+fn a_sample_says_which_noise_it_lacks() {
+    let mut inputs = golden("lcm-tiny-sd").inputs;
+    inputs.remove("noise.1");
+    let model = word(fixture("models/tiny-sd"));
+    let unet = word(fixture("models/loader/full/unet"));
+    let flags = ["--model", &model, "--unet", &unet, "--steps=3"].map(str::to_owned);
+    let text = replay("sample", &flags, &inputs).0.failed(1);
+    assert!(text.contains("no tensor noise.1 [B, 4, h, w]"), "{text}");
+}
+
+#[test]
+fn a_model_made_at_random_can_be_run() {
+    let folder = TempDir::new().unwrap();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    for path in [&one, &two] {
+        fewstep([
+            "debug",
+            "init",
+            "--arch",
+            "tiny-sd",
+            "--seed",
+            "5",
+            "--output",
+            &word(path),
+        ])
+        .ok();
+    }
+    let weights = |path: &std::path::Path| {
+        std::fs::read(path.join("unet/diffusion_pytorch_model.safetensors")).unwrap()
+    };
+    assert_eq!(weights(&one), weights(&two));
+    let out = word(folder.path().join("a.png"));
+    let model = word(&one);
+    fewstep([
+        "generate",
+        "--model",
+        &model,
+        "--sampler=ddim",
+        "--steps=2",
+        "--prompt=a",
+        "--out",
+        &out,
+    ])
+    .ok();
+    let text = fewstep(["debug", "init", "--arch", "sd9", "--output", &out]).failed(2);
+    assert!(text.contains("sd15") && text.contains("tiny-sdxl"), "{text}");
+    let text = fewstep(["debug", "init", "--arch", "tiny-sd", "--output", &model]).failed(1);
+    assert!(text.contains(&model), "{text}");
 }

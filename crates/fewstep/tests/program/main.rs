@@ -6,4 +6,8 @@ mod common;
 #[cfg(test)]
 mod debug;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod train;
+#[cfg(test)]
 mod usage;

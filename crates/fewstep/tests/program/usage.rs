@@ -1,18 +1,68 @@
 //! Wrong command lines and configurations: each is answered with one sentence and status 2.
 
-use super::common::fewstep;
+use tempfile::TempDir;
+
+use super::common::{fewstep, word};
 
 #[test]
 fn an_unknown_flag_names_the_nearest() {
-    let text = fewstep(["debug", "forward", "--no_such_flag"]).failed(2);
+    let text = fewstep(["train", "--no_such_flag"]).failed(2);
     assert!(
         text.contains("there is no flag --no_such_flag; the nearest is --"),
         "{text}"
     );
+    let text = fewstep(["train", "--max-train-step", "4"]).failed(2);
+    assert!(text.contains("the nearest is --max_train_steps"), "{text}");
+}
+
+#[test]
+fn a_wrong_value_names_its_flag() {
+    let text = fewstep(["train", "--train_batch_size", "many"]).failed(2);
+    assert!(
+        text.contains("--train_batch_size: `many` is not a whole number"),
+        "{text}"
+    );
+    let text = fewstep(["train", "--loss_type=l1"]).failed(2);
+    assert!(
+        text.contains("--loss_type") && text.contains("l2, huber"),
+        "{text}"
+    );
+    let text = fewstep(["train"]).failed(2);
+    assert!(text.contains("--pretrained_teacher_model is required"), "{text}");
+}
+
+#[test]
+fn what_comes_later_is_answered_by_name() {
+    let text = fewstep(["train", "--lora_rank=64", "--push_to_hub", "--report-to", "wandb"]).failed(2);
+    for name in ["not yet", "--lora_rank", "--push_to_hub", "--report_to"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_wrong_key_names_the_file_and_the_nearest() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("run.toml");
+    std::fs::write(&file, "train_batchsize = 4\n").unwrap();
+    let text = fewstep(["train", "--config", &word(&file)]).failed(2);
+    assert!(text.contains("run.toml"), "{text}");
+    assert!(text.contains("the nearest is --train_batch_size"), "{text}");
 }
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let text = fewstep(["debug", "forward", "--help"]).ok().stdout;
-    assert!(text.contains("Examples:\n  fewstep debug forward"), "{text}");
+    for command in [
+        &["train"][..],
+        &["generate"],
+        &["debug", "init"],
+        &["debug", "forward"],
+        &["debug", "step"],
+        &["debug", "sample"],
+    ] {
+        let text = fewstep(command.iter().copied().chain(["--help"])).ok().stdout;
+        assert!(
+            text.contains("Example") && text.contains("fewstep "),
+            "{command:?}: {text}"
+        );
+    }
 }

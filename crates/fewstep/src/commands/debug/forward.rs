@@ -10,7 +10,7 @@ use libtorch_ext::{NoGrad, catch};
 use tch::{Device, Kind, Tensor};
 
 use super::inputs::{Inputs, write};
-use crate::device::{DeviceChoice, Dtype};
+use crate::device::{self, Dtype};
 use crate::failure::Usage;
 
 /// Runs one module of a model on tensors from a file.
@@ -26,7 +26,7 @@ use crate::failure::Usage;
 ///
 /// Outputs are written as f32, whatever dtype they were computed in.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(rename_all = "snake_case", verbatim_doc_comment, after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The model: a folder in diffusers' layout
     #[arg(long, value_name = "DIR")]
@@ -45,7 +45,7 @@ pub(super) struct Args {
     dtype: Dtype,
     /// Where it computes: cpu, cuda, cuda:N or auto
     #[arg(long, default_value = "cpu")]
-    device: DeviceChoice,
+    device: String,
     /// A UNet's folder, to be used instead of the model's
     #[arg(long, value_name = "DIR")]
     unet: Option<PathBuf>,
@@ -96,14 +96,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Part::Tokenizer => tokenizer(args, &args.model.join("tokenizer"))?,
         Part::Tokenizer2 => tokenizer(args, &args.model.join("tokenizer_2"))?,
     };
-    write(&args.output, &outputs)
+    write(&args.output, outputs.iter().map(|(name, tensor)| (*name, tensor)))
 }
 
-type Outputs = Vec<(String, Tensor)>;
+type Outputs = Vec<(&'static str, Tensor)>;
 
 fn unet(args: &Args, folder: &Folder) -> anyhow::Result<Outputs> {
     let mut inputs = Inputs::open(args.inputs.as_deref())?;
-    let device = args.device.open()?;
+    let device = device::open(&args.device)?;
     let component = match &args.unet {
         Some(path) => Component::open(path)?,
         None => folder.component("unet")?,
@@ -142,12 +142,12 @@ fn unet(args: &Args, folder: &Folder) -> anyhow::Result<Outputs> {
     let weights = component.load(network.layout(), args.dtype.kind(), device)?;
     let _no_grad = NoGrad::new();
     let out = catch(|| network.forward(&weights, &input))?;
-    Ok(vec![("sample".to_owned(), out)])
+    Ok(vec![("sample", out)])
 }
 
 fn vae(args: &Args, folder: &Folder) -> anyhow::Result<Outputs> {
     let mut inputs = Inputs::open(args.inputs.as_deref())?;
-    let device = args.device.open()?;
+    let device = device::open(&args.device)?;
     let component = folder.component("vae")?;
     let _no_grad = NoGrad::new();
     if args.component == Part::VaeEncode {
@@ -156,22 +156,19 @@ fn vae(args: &Args, folder: &Folder) -> anyhow::Result<Outputs> {
         let (network, weights) = AutoencoderKl::load(&component, args.dtype.kind(), device)?;
         network.check_pixels(&pixels)?;
         let moments = catch(|| network.encode(&weights, &pixels))?;
-        return Ok(vec![
-            ("mean".to_owned(), moments.mean),
-            ("logvar".to_owned(), moments.logvar),
-        ]);
+        return Ok(vec![("mean", moments.mean), ("logvar", moments.logvar)]);
     }
     let latents = inputs.floats("latents", &["B", "4", "h", "w"])?.to_device(device);
     inputs.finish();
     let (network, weights) = AutoencoderKl::load(&component, args.dtype.kind(), device)?;
     network.check_latents(&latents)?;
     let pixels = catch(|| network.decode(&weights, &latents))?;
-    Ok(vec![("pixels".to_owned(), pixels)])
+    Ok(vec![("pixels", pixels)])
 }
 
 fn text_encoder(args: &Args, component: &Component) -> anyhow::Result<Outputs> {
     let mut inputs = Inputs::open(args.inputs.as_deref())?;
-    let device = args.device.open()?;
+    let device = device::open(&args.device)?;
     let input_ids = inputs.integers("input_ids", &["B", "77"])?.to_device(device);
     inputs.finish();
     let (network, weights) = ClipTextModel::load(component, args.dtype.kind(), device)?;
@@ -179,14 +176,11 @@ fn text_encoder(args: &Args, component: &Component) -> anyhow::Result<Outputs> {
     let _no_grad = NoGrad::new();
     let out = catch(|| network.forward(&weights, &input_ids))?;
     let mut outputs = vec![
-        ("last_hidden_state".to_owned(), out.last_hidden_state),
-        (
-            "penultimate_hidden_state".to_owned(),
-            out.penultimate_hidden_state,
-        ),
+        ("last_hidden_state", out.last_hidden_state),
+        ("penultimate_hidden_state", out.penultimate_hidden_state),
     ];
     if args.component == Part::TextEncoder2 {
-        outputs.push(("text_embeds".to_owned(), out.pooled));
+        outputs.push(("text_embeds", out.pooled));
     }
     Ok(outputs)
 }
@@ -196,7 +190,7 @@ fn tokenizer(args: &Args, path: &Path) -> anyhow::Result<Outputs> {
     let texts = args.text.iter().map(String::as_str).collect::<Vec<_>>();
     let ids = tokenizer.encode(&texts)?;
     Ok(vec![(
-        "input_ids".to_owned(),
+        "input_ids",
         ids.to_device(Device::Cpu).to_kind(Kind::Int64),
     )])
 }

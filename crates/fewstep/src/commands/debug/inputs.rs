@@ -81,18 +81,6 @@ impl Inputs {
         Ok(whole)
     }
 
-    /// Takes out all tensors whose names begin with `prefix`, under the rest of their names.
-    pub(super) fn with_prefix(&mut self, prefix: &str) -> BTreeMap<String, Tensor> {
-        let (found, rest) = std::mem::take(&mut self.tensors)
-            .into_iter()
-            .partition::<BTreeMap<_, _>, _>(|(name, _)| name.starts_with(prefix));
-        self.tensors = rest;
-        found
-            .into_iter()
-            .map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor))
-            .collect()
-    }
-
     /// Says which tensors nobody took: they have no part in the result.
     pub(super) fn finish(self) {
         if !self.tensors.is_empty() {
@@ -142,23 +130,18 @@ fn bracketed(shape: &[&str]) -> String {
 ///
 /// # Errors
 /// A path that cannot be written.
-pub(super) fn write(path: &Path, outputs: &[(String, Tensor)]) -> anyhow::Result<()> {
-    let outputs = outputs
-        .iter()
-        .map(|(name, tensor)| {
-            (
-                name,
-                if tensor.is_floating_point() {
-                    tensor.to_kind(Kind::Float)
-                } else {
-                    tensor.shallow_clone()
-                },
-            )
-        })
-        .collect::<Vec<_>>();
+pub(super) fn write<'a>(
+    path: &Path,
+    outputs: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+) -> anyhow::Result<()> {
+    let as_f32 = |(name, tensor): (&'a str, &Tensor)| match tensor.is_floating_point() {
+        true => (name, tensor.to_kind(Kind::Float)),
+        false => (name, tensor.shallow_clone()),
+    };
+    let outputs = outputs.into_iter().map(as_f32).collect::<Vec<_>>();
     write_tensors(
         path,
-        outputs.iter().map(|(name, tensor)| (name.as_str(), tensor)),
+        outputs.iter().map(|(name, tensor)| (*name, tensor)),
         &BTreeMap::new(),
     )?;
     Ok(())

@@ -1,7 +1,10 @@
 //! `fewstep debug`: single parts of the program on tensors from a file, for parity checks and for finding NaNs.
 
 mod forward;
+mod init;
 mod inputs;
+mod sample;
+mod step;
 
 use std::process::ExitCode;
 
@@ -15,7 +18,10 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Part {
+    Init(init::Args),
     Forward(forward::Args),
+    Step(Box<step::Args>),
+    Sample(sample::Args),
 }
 
 /// Runs the part that was asked for.
@@ -24,7 +30,10 @@ enum Part {
 /// Wrong tensors, wrong models, and what LibTorch refuses.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.part {
+        Part::Init(args) => init::run(args),
         Part::Forward(args) => forward::run(args),
+        Part::Step(args) => step::run(args),
+        Part::Sample(args) => sample::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,158 @@
+//! `fewstep generate`: prompts to pictures.
+
+mod paint;
+mod settings;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use fewstep_models::pipeline::{Pipeline, PipelineOptions};
+use fewstep_models::weights::Folder;
+
+use crate::device::{self, Dtype};
+use crate::failure::Usage;
+use crate::picture::{grid, write_png};
+use crate::terminal;
+use settings::Settings;
+
+/// Paints pictures of prompts, with a student in a few steps or with its teacher in many.
+#[derive(Debug, clap::Args)]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The model: a folder in diffusers' layout (a student's teacher)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// A UNet's folder, to be used instead of the model's: OUT/unet_target or OUT/unet of a run. A `scheduler`
+    /// folder beside it is used too
+    #[arg(long, value_name = "DIR")]
+    unet: Option<PathBuf>,
+    /// What to paint; may be given several times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Vec<String>,
+    /// A file with prompts, one a line
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// What not to paint, where guidance compares two predictions: with a UNet without guidance embedding
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    negative_prompt: Option<String>,
+    /// How to sample: lcm for a student, ddim for a teacher
+    #[arg(long, value_enum, default_value = "lcm")]
+    sampler: Sampler,
+    /// Sampling steps [default: 4 with lcm, 50 with ddim]
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+    /// How closely to follow the prompt; w of the paper is one less
+    #[arg(long, value_name = "G", default_value_t = 8.0, allow_negative_numbers = true)]
+    guidance_scale: f64,
+    /// With lcm: the timesteps that the student was distilled at [default: the scheduler's, or else 50]
+    #[arg(long, value_name = "N")]
+    original_inference_steps: Option<u32>,
+    /// Every picture is a function of this and of its number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Pictures of each prompt
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    num_images: u32,
+    /// In pixels [default: what the UNet was made for]
+    #[arg(long, value_name = "PIXELS")]
+    height: Option<u32>,
+    /// In pixels [default: what the UNet was made for]
+    #[arg(long, value_name = "PIXELS")]
+    width: Option<u32>,
+    /// Pictures painted at once; it changes the speed and the memory, not the pictures
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// What the UNet and the text encoder compute in; the VAE computes in f32
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Where they compute: cpu, cuda, cuda:N or auto
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// The PNG file to write: the picture, or a grid of all, with a row for each of several prompts
+    #[arg(long, value_name = "FILE.png")]
+    out: PathBuf,
+}
+
+/// How pictures are sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Sampler {
+    /// Multistep consistency sampling.
+    Lcm,
+    /// DDIM with classifier-free guidance.
+    Ddim,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Four pictures by a student, in four steps:
+  fewstep generate --model models/sd15 --unet runs/sd15/unet_target --prompt 'a red fox in the snow' \\
+      --steps 4 --guidance_scale 8 --seed 1 --num_images 4 --out fox.png
+
+  From the same noise, by the teacher:
+  fewstep generate --model models/sd15 --sampler ddim --steps 50 --prompt 'a red fox in the snow' \\
+      --guidance_scale 8 --seed 1 --num_images 4 --out teacher.png
+
+The settings lie inside the PNG: as text under `parameters`, as JSON under `fewstep`.";
+
+/// Loads, paints, writes.
+///
+/// # Errors
+/// Wrong models or settings, files that cannot be read or written, and what LibTorch refuses.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let prompts = prompts(args)?;
+    let options = PipelineOptions {
+        device: device::open(&args.device)?,
+        dtype: args.dtype.kind(),
+        unet: args.unet.clone(),
+    };
+    let pipeline = Pipeline::load(&Folder::open(&args.model)?, &options)?;
+    let embedded = pipeline.denoiser().unet.config().time_cond_proj_dim.is_some();
+    if args.negative_prompt.is_some() && (embedded || args.guidance_scale <= 1.0) {
+        terminal::note(if embedded {
+            "note: --negative_prompt has no effect: this UNet was distilled with guidance and knows no second prompt"
+        } else {
+            "note: --negative_prompt has no effect at a guidance scale of at most 1"
+        });
+    }
+    let pictures = paint::paint(args, &pipeline, &prompts)?;
+    let settings = Settings::of(args, &prompts, &pictures);
+    let columns = match prompts.len() {
+        1 => (1..).find(|n| n * n >= pictures.len()).unwrap_or(1),
+        _ => args.num_images as usize,
+    };
+    write_png(&args.out, &grid(&pictures, columns), &settings.notes())?;
+    terminal::note(&format!("wrote {} to {}", settings.summary(), args.out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The number of sampling steps: as asked for, or the sampler's usual one.
+    fn steps(&self) -> u32 {
+        self.steps.unwrap_or(match self.sampler {
+            Sampler::Lcm => 4,
+            Sampler::Ddim => 50,
+        })
+    }
+}
+
+/// The prompts of the flags, then those of the file; empty lines of a file are none.
+fn prompts(args: &Args) -> anyhow::Result<Vec<String>> {
+    let mut prompts = args.prompt.clone();
+    if let Some(path) = &args.prompts {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the prompts in {} cannot be read", path.display()))?;
+        prompts.extend(
+            text.lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned),
+        );
+    }
+    if prompts.is_empty() {
+        return Err(Usage::error(
+            "there is nothing to paint: give --prompt TEXT, or --prompts FILE with one a line",
+        ));
+    }
+    Ok(prompts)
+}

@@ -1,0 +1,182 @@
+//! `fewstep train`: distils a teacher, and shows how far it is.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use fewstep_train::config::Config;
+use fewstep_train::{Ending, Event, MemoryPlan, Observer, Report, Start, StepMetrics, Stop};
+
+use crate::failure;
+use crate::progress::Progress;
+use crate::terminal;
+use crate::train_flags::TrainFlags;
+
+/// Distils a latent consistency model from a teacher, on shards of captioned pictures.
+#[derive(Debug, clap::Args)]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    flags: TrainFlags,
+    /// Print the resolved configuration and what the run would hold in memory, and do nothing else
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fewstep train --pretrained_teacher_model models/sd15 --output_dir runs/sd15 --mixed_precision bf16 \\
+      --train_shards_path_or_url 'data/{00000..00099}.tar' --dataloader_num_workers 8 --train_batch_size 12 \\
+      --learning_rate 1e-6 --loss_type huber --max_train_steps 1000 --checkpointing_steps 200
+  fewstep train --config runs/sd15/config.toml --max_train_steps 2000
+  fewstep train --config run.toml --dry_run
+
+Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from there.
+The results, OUT/unet, OUT/unet_target and OUT/scheduler, are folders that diffusers loads.";
+
+/// Trains to the end, or until it is told to stop.
+///
+/// # Errors
+/// Options, models or data that are wrong, a full disk, or a student that diverged.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = args.flags.config()?;
+    config.validate()?;
+    if args.dry_run {
+        let plan = fewstep_train::plan(&config)?;
+        terminal::result(&format!("{}\n{}", config.to_toml()?, comment(&plan)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let stop = Stop::on_signals().context("Ctrl-C and SIGTERM cannot be caught")?;
+    let mut watcher = Watcher {
+        stop: stop.clone(),
+        progress: None,
+    };
+    let report = fewstep_train::run(&config, &stop, &mut watcher);
+    if let Some(progress) = &watcher.progress {
+        progress.finish();
+    }
+    let report = report?;
+    terminal::note(&closing(&report, &config));
+    Ok(match report.ending {
+        Ending::Finished => ExitCode::SUCCESS,
+        Ending::Interrupted { .. } => failure::stopped_by(stop.signal().unwrap_or(SIGINT)),
+    })
+}
+
+/// What a run that something else than a signal stopped counts as stopped by.
+const SIGINT: i32 = 2;
+
+/// The plan as comments, so that what `--dry_run` prints is a configuration file.
+fn comment(plan: &MemoryPlan) -> String {
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let mut text = format!(
+        "# {} optimiser steps of {} samples; {} trainable parameters\n# held for the whole run:\n",
+        plan.steps, plan.samples_per_step, plan.trainable
+    );
+    for holding in &plan.holdings {
+        text.push_str(&format!(
+            "#   {:<28}{:>14}\n",
+            holding.what,
+            megabytes(holding.bytes)
+        ));
+    }
+    text.push_str(&format!(
+        "#   {:<28}{:>14}, and activations besides",
+        "together",
+        megabytes(plan.bytes())
+    ));
+    text
+}
+
+/// Shows a person what the run tells it.
+struct Watcher {
+    stop: Stop,
+    progress: Option<Progress>,
+}
+
+impl Observer for Watcher {
+    fn started(&mut self, start: &Start) {
+        if let Some((step, checkpoint)) = &start.resumed {
+            terminal::note(&format!(
+                "going on after step {step}, from {}",
+                checkpoint.display()
+            ));
+        }
+        terminal::note(&format!(
+            "training {:.1} M parameters for {} steps on {:?}",
+            start.trainable as f64 / 1e6,
+            start.total_steps,
+            start.device
+        ));
+        let done = start.resumed.as_ref().map_or(0, |(step, _)| *step);
+        let progress = Progress::new(done, start.total_steps);
+        announce_stop(self.stop.clone(), progress.speaker());
+        self.progress = Some(progress);
+    }
+
+    fn step(&mut self, metrics: &StepMetrics) {
+        if let Some(progress) = &mut self.progress {
+            let StepMetrics {
+                step,
+                loss,
+                lr,
+                samples_per_s,
+                ..
+            } = metrics;
+            progress.step(
+                *step,
+                &format!("loss {loss:.5}  lr {lr:.2e}  {samples_per_s:.2} samples/s"),
+            );
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        let text = match event {
+            Event::Checkpoint { path, .. } => format!("wrote {}", path.display()),
+            Event::SkippedUpdate { step, scale } => {
+                format!(
+                    "after step {step}: an update overflowed in fp16 and was skipped; the loss scale is now {scale}"
+                )
+            }
+        };
+        if let Some(progress) = &self.progress {
+            progress.speaker().say(&text);
+        }
+    }
+}
+
+/// Answers the wish to stop at once: the step that must end first may take long.
+fn announce_stop(stop: Stop, speaker: crate::progress::Speaker) {
+    thread::spawn(move || {
+        while !stop.is_asked() {
+            thread::sleep(Duration::from_millis(100));
+        }
+        speaker.say("finishing this step, then writing a checkpoint; once more ends at once");
+    });
+}
+
+/// What the run was, and what it left out.
+fn closing(report: &Report, config: &Config) -> String {
+    let mut text = String::new();
+    if !report.dropped.is_empty() {
+        text.push_str(&format!("left out of the training data:\n{}\n", report.dropped));
+    }
+    if report.skipped_updates > 0 {
+        text.push_str(&format!(
+            "{} updates were skipped since fp16 overflowed\n",
+            report.skipped_updates
+        ));
+    }
+    let (steps, samples, out) = (report.steps, report.samples, config.run.output_dir.display());
+    text + &match &report.ending {
+        Ending::Finished => format!(
+            "done after {steps} steps and {samples} samples: the student is in {out}/unet, its moving average in \
+             {out}/unet_target"
+        ),
+        Ending::Interrupted { checkpoint } => format!(
+            "stopped after {steps} steps and {samples} samples; the same command goes on from {}",
+            checkpoint.display()
+        ),
+    }
+}

@@ -1,0 +1,63 @@
+//! Several pictures side by side.
+
+use fewstep_models::pipeline::Rgb8;
+
+/// The gap between pictures, in pixels.
+const GAP: usize = 2;
+/// What lies between them.
+const WHITE: u8 = 255;
+
+/// The pictures in rows of `columns`, from the left, then down. All have the first one's size; a last row
+/// that is not full ends in white.
+pub(crate) fn grid(pictures: &[Rgb8], columns: usize) -> Rgb8 {
+    let Some(first) = pictures.first() else {
+        return Rgb8 {
+            width: 0,
+            height: 0,
+            bytes: Vec::new(),
+        };
+    };
+    let columns = columns.clamp(1, pictures.len());
+    let rows = pictures.len().div_ceil(columns);
+    let (cell_width, cell_height) = (first.width + GAP, first.height + GAP);
+    let (width, height) = (columns * cell_width - GAP, rows * cell_height - GAP);
+    let mut bytes = vec![WHITE; width * height * 3];
+    for (i, picture) in pictures.iter().enumerate() {
+        let (top, left) = (i / columns * cell_height, i % columns * cell_width);
+        for (y, row) in picture.bytes.chunks_exact(picture.width * 3).enumerate() {
+            let start = ((top + y) * width + left) * 3;
+            bytes[start..start + row.len()].copy_from_slice(row);
+        }
+    }
+    Rgb8 { width, height, bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(level: u8) -> Rgb8 {
+        Rgb8 {
+            width: 2,
+            height: 1,
+            bytes: vec![level; 6],
+        }
+    }
+
+    #[test]
+    fn pictures_fill_rows_from_the_left() {
+        let all = grid(&[plain(1), plain(2), plain(3)], 2);
+        assert_eq!((all.width, all.height), (2 * 2 + GAP, 2 + GAP));
+        let red = |x: usize, y: usize| all.bytes[(y * all.width + x) * 3];
+        assert_eq!(
+            [red(0, 0), red(1, 0), red(2, 0), red(2 + GAP, 0)],
+            [1, 1, WHITE, 2]
+        );
+        assert_eq!([red(0, 1 + GAP), red(2 + GAP, 1 + GAP)], [3, WHITE]);
+    }
+
+    #[test]
+    fn one_picture_stays_as_it_is() {
+        assert_eq!(grid(&[plain(9)], 4), plain(9));
+    }
+}
