@@ -77,7 +77,7 @@ impl Updater {
         let mut grad_norm = gradients.norm()?;
         if let Some(scaler) = &mut self.scaler {
             let unscale = 1.0 / scaler.scale();
-            grad_norm = grad_norm * unscale;
+            grad_norm *= unscale;
             if !grad_norm.double_value(&[]).is_finite() {
                 scaler.overflowed()?;
                 return Ok(Update::Skipped {
