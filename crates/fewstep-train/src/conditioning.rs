@@ -115,3 +115,49 @@ fn own_or_inside(path: &Path) -> std::path::PathBuf {
     let inside = path.join("vae");
     if inside.is_dir() { inside } else { path.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conditioner(flags: &[(&str, &str)]) -> (Conditioner, Draws) {
+        tch::set_num_threads(1);
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/tiny-sd");
+        let mut config = Config::default();
+        for (name, word) in flags {
+            config.set(name, &[(*word).to_owned()]).unwrap();
+        }
+        let folder = Folder::open(Path::new(model)).unwrap();
+        let conditioner = Conditioner::load(&folder, &config, Kind::Float, Device::Cpu).unwrap();
+        (conditioner, Draws::new(&config))
+    }
+
+    #[test]
+    fn dropped_captions_are_the_empty_prompt() {
+        let captions = ["a red circle", "two cats"].map(str::to_owned);
+        let prompts = |share| {
+            let (conditioner, draws) = conditioner(&[("proportion_empty_prompts", share)]);
+            let prompts = conditioner.prompts(&captions, &[0, 1], &draws).unwrap();
+            (prompts, conditioner.empty_prompt().shallow_clone())
+        };
+        let (dropped, empty) = prompts("1");
+        assert!(dropped.allclose(&empty.expand_as(&dropped), 1e-6, 1e-6, false));
+        let (kept, empty) = prompts("0");
+        assert!(!kept.get(0).allclose(&empty.get(0), 1e-3, 1e-3, false));
+    }
+
+    #[test]
+    fn latents_do_not_depend_on_how_many_are_encoded_at_once() {
+        let pixels = Tensor::arange(3 * 3 * 32 * 32, (Kind::Float, Device::Cpu));
+        let pixels = (pixels * 0.01).sin().view([3, 3, 32, 32]);
+        let latents = |chunk| {
+            let (conditioner, draws) = conditioner(&[("vae_encode_batch_size", chunk)]);
+            conditioner.latents(&pixels, &[7, 8, 9], &draws).unwrap()
+        };
+        let (one, all) = (latents("1"), latents("32"));
+        assert_eq!(all.size(), [3, 4, 8, 8]);
+        assert!(one.allclose(&all, 1e-5, 1e-5, false));
+        // The sample is drawn: it is not the mean.
+        assert!(all.std(true).double_value(&[]) > 1e-3);
+    }
+}

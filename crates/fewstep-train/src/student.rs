@@ -6,7 +6,7 @@ use fewstep_models::unet::{UNet2DConditionModel, UNetConfig};
 use fewstep_models::weights::Component;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{CondProjInit, Config};
+use crate::config::{CondProjInit, Config, ConfigError};
 use crate::draw;
 use crate::error::TrainError;
 use crate::precision::Mastered;
@@ -30,9 +30,17 @@ impl Architectures {
     /// has one, else `unet_time_cond_proj_dim`.
     ///
     /// # Errors
-    /// A configuration that is not supported.
+    /// A configuration that is not supported, or SDXL's.
     pub fn read(teacher: &Component, config: &Config) -> Result<Self, TrainError> {
         let teacher_config = teacher.parse(UNetConfig::from_json)?;
+        if teacher_config.text_time.is_some() {
+            let not_yet = ConfigError::ValueNotYet {
+                flag: "pretrained_teacher_model",
+                value: config.teacher()?.display().to_string(),
+                feature: "SDXL training",
+            };
+            return Err(not_yet.into());
+        }
         let width = teacher_config
             .time_cond_proj_dim
             .unwrap_or(i64::from(config.model.unet_time_cond_proj_dim));

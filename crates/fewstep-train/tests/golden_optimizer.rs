@@ -1,4 +1,4 @@
-//! Ten AdamW updates with clipping and a moving average against torch's own numbers (F14).
+//! Losses (F12), and ten AdamW updates with clipping and a moving average (F14), against torch's own numbers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -7,6 +7,7 @@ mod common;
 use common::{config, difference, fixtures, golden, json};
 use fewstep_models::params::{Init, Layout, Weights};
 use fewstep_train::ema;
+use fewstep_train::loss::Loss;
 use fewstep_train::optimizer::{AdamW, Gradients};
 use fewstep_train::precision::Mastered;
 use tch::{Kind, Tensor};
@@ -57,4 +58,28 @@ fn ten_updates_are_torchs() {
             close(target.master().get(name).unwrap(), &format!("ema.{step}.{name}"));
         }
     }
+}
+
+#[test]
+fn losses_are_the_references() {
+    let (inputs, wanted) = golden("maths.safetensors");
+    let (a, b, near) = (&inputs["latents"], &inputs["noise"], &inputs["near"]);
+    let huber = |c| Loss::Huber { c };
+    for (name, loss, prediction, target) in [
+        ("l2", Loss::L2, a, b),
+        ("l2_near", Loss::L2, near, a),
+        ("huber_0.001", huber(1e-3), a, b),
+        ("huber_0.1", huber(0.1), a, b),
+    ] {
+        let off = difference(
+            &loss.between(prediction, target),
+            &wanted[&format!("loss.{name}")],
+        );
+        assert!(off <= 1e-6, "{name} is off by {off:e}");
+    }
+    // Where the difference is far below c the reference loses digits, so that only the absolute error counts.
+    let near_loss = huber(1e-3).between(near, a).double_value(&[]);
+    let near_want = wanted["loss.huber_0.001_near"].double_value(&[]);
+    assert!((near_loss - near_want).abs() <= 1e-9, "{near_loss} {near_want}");
+    assert_eq!(huber(1e-3).between(a, a).double_value(&[]), 0.0);
 }

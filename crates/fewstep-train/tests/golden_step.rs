@@ -123,18 +123,20 @@ fn ten_steps_are_the_references() {
         let update = updater.apply(&unets.student, &gradients, step as u64).unwrap();
         ema::update(&unets.target, &unets.student, config.distillation.ema_decay).unwrap();
 
-        let close = |got: &Tensor, want: &Tensor, what: &str| {
+        let close = |got: &Tensor, want: &Tensor, limit: f64, what: &str| {
             let (got, want) = (got.double_value(&[]), want.double_value(&[]));
+            let off = (got - want).abs() / want;
             assert!(
-                (got - want).abs() <= 2e-5 * want,
-                "{what} {step}: {got} instead of {want}"
+                off <= limit,
+                "{what} {step}: {got} instead of {want}, off by {off:e}"
             );
         };
-        close(&output.loss, &wanted["losses"].get(step), "loss");
+        // The limits of one step's loss and gradients.
+        close(&output.loss, &wanted["losses"].get(step), 1e-5, "loss");
         let Update::Applied { grad_norm, .. } = update else {
             panic!("an f32 update was skipped");
         };
-        close(&grad_norm, &wanted["grad_norms"].get(step), "gradient norm");
+        close(&grad_norm, &wanted["grad_norms"].get(step), 1e-4, "gradient norm");
     }
     for (role, weights) in [("student", &unets.student), ("target", &unets.target)] {
         same_weights(role, weights.master(), &wanted, &described["norms"][role]);
@@ -158,6 +160,49 @@ fn same_weights(
             let off = (tensor - want).abs().max().double_value(&[]);
             // Ten steps of at most 1e-4 each: far below one of them.
             assert!(off <= 5e-6, "{role} {name} is off by {off:e}");
+        }
+    }
+}
+
+/// The target of a sample that ends at timestep 0 is the solver's estimate, and its network is not even
+/// asked: one that is broken does no harm there.
+#[test]
+fn the_target_is_not_asked_at_the_boundary() {
+    let model = fixtures().join("models/tiny-sd2");
+    let folder = Folder::open(&model).unwrap();
+    let scheduler = SchedulerConfig::load(&model.join("scheduler")).unwrap();
+    let schedule = NoiseSchedule::new(&scheduler).unwrap();
+    // With a step for every timestep, the first two of them end at 0.
+    for (count, n, asked) in [
+        ("50", [0, 0], [false, false]),
+        ("50", [0, 1], [false, true]),
+        ("1000", [1, 2], [false, true]),
+    ] {
+        let config = config(&[("num_ddim_timesteps", count)]);
+        let objective = Objective::new(&schedule, &config.distillation, Device::Cpu).unwrap();
+        let component = folder.component("unet").unwrap();
+        let unets = Unets::from_teacher(&component, &config, Kind::Float, Device::Cpu).unwrap();
+        for tensor in unets.target.compute().tensors() {
+            let _ = tensor.shallow_clone().fill_(f64::NAN);
+        }
+        let (inputs, _) = golden("loop.safetensors");
+        let at = |name: &str| inputs[name].get(0);
+        let output = objective.step(
+            &unets.networks(),
+            &StepInputs {
+                latents: &at("latents"),
+                noise: &at("noise"),
+                steps: &objective.solver_steps(&n, Device::Cpu).unwrap(),
+                w: &at("w"),
+                prompt_embeds: &inputs["prompt_embeds"],
+                uncond_prompt_embeds: &inputs["uncond_prompt_embeds"],
+            },
+        );
+        for (row, asked) in asked.into_iter().enumerate() {
+            let row = row as i64;
+            let broken = output.target.get(row).isnan().any().int64_value(&[]) == 1;
+            assert_eq!(broken, asked, "N = {count}, n = {n:?}");
+            assert_eq!(output.target.get(row) == output.x_prev.get(row), !asked);
         }
     }
 }

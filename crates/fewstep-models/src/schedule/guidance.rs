@@ -32,7 +32,8 @@ pub fn guidance_embedding(w: &Tensor, dim: i64) -> Tensor {
     let options = (Kind::Float, w.device());
     // With a single frequency there is no spacing to divide by, and that frequency is 1.
     let spacing = Tensor::from(10000f32).log() / ((half - 1).max(1) as f64);
-    let frequencies = (Tensor::arange(half, options) * -spacing.to_device(w.device())).exp();
+    // The scalar stays on the host: operands without dimensions may, and copying it would wait for the device.
+    let frequencies = (Tensor::arange(half, options) * -spacing).exp();
     let scaled = float(w) * 1000.0;
     let arguments = scaled.unsqueeze(1) * frequencies.unsqueeze(0);
     let embedding = Tensor::cat(&[arguments.sin(), arguments.cos()], 1);

@@ -47,6 +47,16 @@ pub enum ConfigError {
     /// Options of the reference that are not built.
     #[error("not yet: {}; leave {} out", .0.iter().map(not_yet).collect::<Vec<_>>().join("; "), them(.0.len()))]
     NotYet(Vec<LaterFlag>),
+    /// A value of an option that asks for what is not built.
+    #[error("not yet: --{flag} {value} ({feature})")]
+    ValueNotYet {
+        /// The option.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What it asks for.
+        feature: &'static str,
+    },
     /// A configuration file that cannot be read.
     #[error("the configuration {} cannot be read: {reason}", path.display())]
     File {

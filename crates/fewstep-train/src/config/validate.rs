@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Config, ConfigError, LaterFlag, LrSchedule, Method};
+use super::{Config, ConfigError, LrSchedule, Method};
 
 /// The learning rate of a whole UNet, unless one is given.
 const FULL_LEARNING_RATE: f64 = 1e-6;
@@ -33,11 +33,11 @@ impl Config {
     pub fn validate_step(&self) -> Result<(), ConfigError> {
         self.teacher()?;
         if self.model.method == Method::Lora {
-            return Err(ConfigError::NotYet(vec![LaterFlag {
-                name: "method",
-                takes_value: true,
+            return Err(ConfigError::ValueNotYet {
+                flag: "method",
+                value: self.model.method.to_string(),
                 feature: "LoRA training",
-            }]));
+            });
         }
         self.validate_ranges()?;
         self.validate_together()

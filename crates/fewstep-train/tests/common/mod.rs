@@ -31,6 +31,8 @@ pub(crate) fn json(path: &Path) -> Value {
 
 /// Options, where a switch has the word "".
 pub(crate) fn config(flags: &[(&str, &str)]) -> Config {
+    // Tiny tensors gain nothing from threads, and tests run beside one another.
+    tch::set_num_threads(1);
     let mut config = Config::default();
     for (name, word) in flags {
         let words: Vec<String> = match *word {
