@@ -2,7 +2,8 @@
 //! of crops.
 
 use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::{U8x3, U16x3};
+use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::nearest::nearest;
 use super::{Interpolation, Rgb};
@@ -71,9 +72,11 @@ impl PictureResizer {
         // One call a pass: a filter's overshoot is cut at 0 and 255 in between, so the order of the passes shows.
         for (height, width) in [first, second] {
             let mut target = Image::new(width, height, depth.pixel_type());
-            self.resizer
-                .resize(&source, &mut target, &options)
-                .map_err(|error| fail(error.to_string()))?;
+            match depth {
+                Depth::Eight => pass::<U8x3>(&mut self.resizer, &source, &mut target, &options),
+                Depth::Sixteen => pass::<U16x3>(&mut self.resizer, &source, &mut target, &options),
+            }
+            .map_err(fail)?;
             depth.cut(&mut target);
             source = target;
         }
@@ -82,6 +85,21 @@ impl PictureResizer {
             height,
             pixels: depth.write(source),
         })
+    }
+}
+
+/// One pass, for one type of pixel: the resizer's own choice at run time would compile its code for all of them.
+fn pass<P: PixelTrait>(
+    resizer: &mut Resizer,
+    source: &Image<'_>,
+    target: &mut Image<'_>,
+    options: &ResizeOptions,
+) -> Result<(), String> {
+    match (source.typed_image::<P>(), target.typed_image_mut::<P>()) {
+        (Some(source), Some(mut target)) => resizer
+            .resize_typed(&source, &mut target, options)
+            .map_err(|error| error.to_string()),
+        _ => Err("its pixels are of another type".to_owned()),
     }
 }
 
