@@ -12,6 +12,9 @@ use crate::weights::{ModelError, Options};
 /// The class in config.json.
 pub(super) const NAME: &str = "UNet2DConditionModel";
 
+/// Halving a latent more often than this leaves nothing of it.
+const MOST_LEVELS: usize = 12;
+
 /// The kind of a level of the way down or up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockType {
@@ -136,11 +139,9 @@ impl UNetConfig {
             .counts("block_out_channels")?
             .unwrap_or(vec![320, 640, 1280, 1280]);
         let levels = block_out_channels.len();
-        if levels == 0 {
-            return Err(options.error(
-                "block_out_channels",
-                "is empty, but must have an entry for each level",
-            ));
+        if !(1..=MOST_LEVELS).contains(&levels) {
+            let problem = format!("has {levels} levels, but must have 1 to {MOST_LEVELS}");
+            return Err(options.error("block_out_channels", problem));
         }
         let layers_per_block = levels::counts(&options, "layers_per_block", 2, levels)?;
         let layers_per_block: Vec<usize> = layers_per_block.into_iter().map(|n| n as usize).collect();

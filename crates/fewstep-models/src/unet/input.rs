@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::UNetConfig;
+use super::config::{TextTime, UNetConfig};
 use crate::weights::ModelError;
 
 /// The tensors of one UNet evaluation, all on the device of the weights, of any floating dtype.
@@ -60,10 +60,23 @@ pub(super) fn check(config: &UNetConfig, input: &UNetInput<'_>) -> Result<(), Mo
     match (&input.added, &config.text_time) {
         (None, None) => {}
         (Some(added), Some(text_time)) => {
-            let ids = added.time_ids.size().get(1).copied().unwrap_or(0);
-            let pooled = text_time.input_dim - ids * text_time.time_embed_dim;
+            fits("text_embeds", added.text_embeds, &[Some(batch), None])?;
             fits("time_ids", added.time_ids, &[Some(batch), None])?;
-            fits("text_embeds", added.text_embeds, &[Some(batch), Some(pooled)])?;
+            let (pooled, ids) = (added.text_embeds.size()[1], added.time_ids.size()[1]);
+            let TextTime {
+                time_embed_dim,
+                input_dim,
+            } = *text_time;
+            if pooled + ids * time_embed_dim != input_dim {
+                let problem = format!(
+                    "are [B, {pooled}] and [B, {ids}], but {pooled} and {ids} sinusoids of {time_embed_dim} do \
+                     not make the projection_class_embeddings_input_dim of {input_dim}"
+                );
+                return Err(ModelError::input(
+                    "the UNet's inputs `text_embeds` and `time_ids`",
+                    problem,
+                ));
+            }
         }
         (None, Some(_)) => {
             return Err(ModelError::input(

@@ -17,6 +17,8 @@ mod places;
 mod resnet;
 
 #[cfg(test)]
+mod config_tests;
+#[cfg(test)]
 mod tests;
 
 pub use activation::Activation;
