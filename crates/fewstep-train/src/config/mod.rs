@@ -1,7 +1,7 @@
 //! What a run is told: options with types and defaults, read from a TOML file and from command-line words,
 //! checked, and written back resolved.
 //!
-//! [`sections`] declares the options; a binary builds its command line from [`Config::FLAGS`]. This module
+//! `sections` declares the options; a binary builds its command line from [`Config::FLAGS`]. This module
 //! reads no models and no data.
 
 mod choices;
