@@ -1,5 +1,5 @@
 //! The Frechet distance between two sets of pictures: between the normal distributions fitted to their
-//! texture features (38 named numbers a picture, see [`mod@features`]).
+//! texture features (38 named numbers a picture, see `features`).
 //!
 //! Its value depends on how many pictures there are: compare only sets of equal size against one reference.
 
