@@ -35,6 +35,8 @@ def unet_config(rng: random.Random, cross_attention_dim: int, pooled: int | None
         "flip_sin_to_cos": rng.random() < 0.8,
         "freq_shift": rng.choice((0, 0, 1)),
     }
+    if rng.random() < 0.5:
+        config |= rare_options(rng, levels)
     if pooled is not None:
         width = rng.choice((4, 8))
         config |= {
@@ -43,6 +45,27 @@ def unet_config(rng: random.Random, cross_attention_dim: int, pooled: int | None
             "projection_class_embeddings_input_dim": pooled + 6 * width,
         }
     return config
+
+
+def rare_options(rng: random.Random, levels: int) -> dict:
+    """Draw a few of the options that few files set."""
+    acts = ("silu", "gelu", "mish", "relu")
+    options = {
+        "layers_per_block": tuple(rng.randint(1, 2) for _ in range(levels)),
+        "only_cross_attention": tuple(rng.random() < 0.5 for _ in range(levels)),
+        "mid_block_type": rng.choice((None, "UNetMidBlock2D")),
+        "center_input_sample": True,
+        "mid_block_scale_factor": rng.choice((0.7, 1.5)),
+        "act_fn": rng.choice(acts),
+        "resnet_time_scale_shift": "scale_shift",
+        "time_embedding_dim": rng.choice((20, 36)),
+        "time_embedding_act_fn": rng.choice(acts),
+        "timestep_post_act": rng.choice(acts),
+        "conv_in_kernel": rng.choice((1, 5)),
+        "conv_out_kernel": rng.choice((1, 5)),
+        "time_cond_proj_dim": rng.choice((16, 21)),
+    }
+    return {name: value for name, value in options.items() if rng.random() < 0.2}
 
 
 def vae_config(rng: random.Random) -> dict:

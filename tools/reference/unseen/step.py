@@ -79,6 +79,7 @@ def check_step(fewstep: Fewstep, model: Model, seed: int, table: Table) -> None:
     """Compare one step."""
     rng = random.Random(f"step/{seed}")
     goal, dim = draw_objective(rng), rng.choice((256, 64, 33))
+    dim = model.unet.config.time_cond_proj_dim or dim
     inputs = draw_inputs(rng, model, f"{seed}/step", goal.num_ddim_timesteps)
     first = model.unet.config.block_out_channels[0]
     cond_proj = 0.2 * normal(f"{seed}/cond_proj", first, dim) if rng.random() < 0.6 else None
