@@ -28,9 +28,10 @@ pub(crate) enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  fewstep train --pretrained_teacher_model models/sd15 --train_shards_path_or_url 'data/{00000..00099}.tar' \\
-      --output_dir runs/sd15 --max_train_steps 1000
-  fewstep generate --model models/sd15 --unet runs/sd15/unet_target --prompt 'a red fox in the snow' --out fox.png
+  fewstep train --pretrained_teacher_model models/sd15 --output_dir runs/sd15 \\
+      --train_shards_path_or_url 'data/{00000..00099}.tar' --max_train_steps 1000
+  fewstep generate --model models/sd15 --unet runs/sd15/unet_target \\
+      --prompt 'a red fox in the snow' --out fox.png
   fewstep COMMAND --help
 
 Long flags may be written with `_` or `-`. Exit status: 0 done, 1 failed, 2 wrong command line or

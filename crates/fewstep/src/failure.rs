@@ -51,7 +51,15 @@ fn is_the_callers(cause: &(dyn std::error::Error + 'static)) -> bool {
     let of_a_run = cause.downcast_ref::<TrainError>();
     cause.is::<Usage>()
         || cause.is::<ConfigError>()
-        || matches!(of_a_run, Some(TrainError::Config(_) | TrainError::Device { .. }))
+        || matches!(
+            of_a_run,
+            Some(
+                TrainError::Config(_)
+                    | TrainError::Device { .. }
+                    | TrainError::OtherRun { .. }
+                    | TrainError::NoCheckpoint { .. }
+            )
+        )
 }
 
 /// The status of a command that the signal `number` stopped.

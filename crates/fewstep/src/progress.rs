@@ -44,11 +44,8 @@ impl Progress {
         let due = self.last_line.is_none_or(|last| last.elapsed() >= EVERY);
         if due || step == self.total {
             self.last_line = Some(Instant::now());
-            terminal::note(&format!(
-                "step {step}/{}  {numbers}  {}",
-                self.total,
-                self.left(step)
-            ));
+            let line = format!("step {step}/{}  {numbers}  {}", self.total, self.left(step));
+            terminal::note(line.trim_end());
         }
     }
 
@@ -61,6 +58,8 @@ impl Progress {
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
+            // It leaves the cursor at its end.
+            terminal::note("");
         }
     }
 

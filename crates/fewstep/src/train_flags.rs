@@ -38,7 +38,7 @@ impl TrainFlags {
             config.set(name, words)?;
         }
         let mut later = self.later.clone();
-        later.extend(elsewhere(&config));
+        later.extend(later_values(&config));
         if later.is_empty() {
             Ok(config)
         } else {
@@ -47,39 +47,37 @@ impl TrainFlags {
     }
 }
 
-/// What lies elsewhere than on this machine: a teacher by its hub name, shards behind a URL or a pipe.
-fn elsewhere(config: &Config) -> Vec<LaterFlag> {
-    let teacher = config
-        .model
-        .pretrained_teacher_model
-        .as_deref()
-        .filter(|path| is_hub_name(path));
-    let shards = &config.data.train_shards_path_or_url;
-    let is_remote =
-        |shard: &str| shard.starts_with("pipe:") || (shard.contains("://") && !shard.starts_with("file:"));
-    let remote = shards.iter().flat_map(|list| list.split("::")).any(is_remote);
-    let later = |asked: bool, name, feature| {
-        asked.then_some(LaterFlag {
+/// What flags that are built ask for in values that are not: a teacher by its hub name or of another family,
+/// shards behind a URL or a pipe.
+fn later_values(config: &Config) -> Vec<LaterFlag> {
+    let mut later = Vec::new();
+    let mut asks = |name, feature| {
+        later.push(LaterFlag {
             name,
             takes_value: true,
             feature,
-        })
+        });
     };
-    [
-        later(
-            teacher.is_some(),
+    let teacher = config.model.pretrained_teacher_model.as_deref();
+    if teacher.is_some_and(is_hub_name) {
+        asks(
             "pretrained_teacher_model",
             "a teacher by its hub name: give its folder",
-        ),
-        later(
-            remote,
-            "train_shards_path_or_url",
-            "shards that are not local files",
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        );
+    }
+    if teacher.is_some_and(|folder| folder.join("text_encoder_2").is_dir()) {
+        asks(
+            "pretrained_teacher_model",
+            "SDXL training: this teacher has a text_encoder_2",
+        );
+    }
+    let is_remote =
+        |shard: &str| shard.starts_with("pipe:") || (shard.contains("://") && !shard.starts_with("file:"));
+    let shards = &config.data.train_shards_path_or_url;
+    if shards.iter().flat_map(|list| list.split("::")).any(is_remote) {
+        asks("train_shards_path_or_url", "shards that are not local files");
+    }
+    later
 }
 
 /// `name/name`, where not even the first lies here.

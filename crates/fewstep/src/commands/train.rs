@@ -26,14 +26,19 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  fewstep train --pretrained_teacher_model models/sd15 --output_dir runs/sd15 --mixed_precision bf16 \\
-      --train_shards_path_or_url 'data/{00000..00099}.tar' --dataloader_num_workers 8 --train_batch_size 12 \\
-      --learning_rate 1e-6 --loss_type huber --max_train_steps 1000 --checkpointing_steps 200
+  fewstep train --pretrained_teacher_model models/sd15 --output_dir runs/sd15 \\
+      --train_shards_path_or_url 'data/{00000..00099}.tar' --dataloader_num_workers 8 \\
+      --mixed_precision bf16 --train_batch_size 12 --learning_rate 1e-6 --loss_type huber \\
+      --max_train_steps 1000 --checkpointing_steps 200
   fewstep train --config runs/sd15/config.toml --max_train_steps 2000
-  fewstep train --config run.toml --dry_run
+  fewstep train --config run.toml --dry-run
 
-Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from there.
-The results, OUT/unet, OUT/unet_target and OUT/scheduler, are folders that diffusers loads.";
+Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from
+there. The results, OUT/unet, OUT/unet_target and OUT/scheduler, are folders that diffusers loads.
+
+Not yet, and answered by name: LoRA and SDXL training, trackers and validation pictures, the model
+hub, shards that are not local files, several ranks, 8-bit Adam, gradient checkpointing, caches, and
+folders of pictures.";
 
 /// Trains to the end, or until it is told to stop.
 ///

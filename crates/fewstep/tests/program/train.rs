@@ -114,6 +114,41 @@ fn a_run_that_was_cut_in_two_ends_as_one_that_was_not() {
     assert_eq!(losses(&whole), losses(&halves));
 }
 
+/// The guide's own command line, with a teacher and shards that lie here and without what comes later.
+#[test]
+fn the_guides_line_trains() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("run");
+    let guide = "--mixed_precision=fp16 --loss_type=huber --ema_decay=0.95 --adam_weight_decay=0.0 \
+        --max_train_steps=2 --max_train_samples=4000000 --dataloader_num_workers=8 --checkpointing_steps=200 \
+        --checkpoints_total_limit=10 --enable_xformers_memory_efficient_attention --seed=453645634 \
+        --gradient_accumulation_steps=1 --resume_from_checkpoint=latest --report_to=none --validation_steps=0";
+    let flags = guide.split_whitespace().collect::<Vec<_>>();
+    fewstep(line(&out, &flags)).ok();
+    assert_eq!(losses(&out).len(), 2);
+}
+
+#[test]
+fn another_run_in_the_same_folder_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("run");
+    fewstep(line(&out, &["--max_train_steps=1"])).ok();
+    let text = fewstep(line(&out, &["--max_train_steps=2", "--huber_c=0.5"])).failed(2);
+    assert!(
+        text.contains("other settings") && text.contains("huber_c"),
+        "{text}"
+    );
+    let text = fewstep(line(
+        &out,
+        &["--max_train_steps=2", "--resume_from_checkpoint=checkpoint-7"],
+    ))
+    .failed(2);
+    assert!(
+        text.contains("checkpoint-7") && text.contains("checkpoint-1"),
+        "{text}"
+    );
+}
+
 /// Starts a run without end, and waits for its first steps.
 fn start_long(out: &Path) -> Child {
     let child = command(line(out, &["--max_train_steps=1000000"]))

@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::common::{fewstep, word};
+use super::common::{fewstep, fixture, word};
 
 #[test]
 fn an_unknown_flag_names_the_nearest() {
@@ -37,6 +37,39 @@ fn what_comes_later_is_answered_by_name() {
     for name in ["not yet", "--lora_rank", "--push_to_hub", "--report_to"] {
         assert!(text.contains(name), "{name}: {text}");
     }
+    let teacher = word(fixture("models/tiny-sdxl"));
+    let text = fewstep(["train", "--pretrained_teacher_model", &teacher]).failed(2);
+    assert!(
+        text.contains("not yet") && text.contains("SDXL training"),
+        "{text}"
+    );
+}
+
+#[test]
+fn flags_of_another_component_are_refused() {
+    let words = ["debug", "forward", "--model=m", "--output=o", "--component"];
+    for (rest, wanted) in [
+        (
+            &["unet", "--text=a"][..],
+            "--text is for the components tokenizer",
+        ),
+        (&["tokenizer"], "they need it"),
+        (&["tokenizer", "--text=a", "--inputs=i"], "--inputs has no part"),
+        (&["vae_decode", "--unet=u"], "--unet is for --component unet"),
+    ] {
+        let text = fewstep([&words[..], rest].concat()).failed(2);
+        assert!(text.contains(wanted), "{text}");
+    }
+    let text = fewstep([
+        "generate",
+        "--model=m",
+        "--out=o",
+        "--prompt=a",
+        "--sampler=ddim",
+        "--original_inference_steps=5",
+    ])
+    .failed(2);
+    assert!(text.contains("is for --sampler lcm"), "{text}");
 }
 
 #[test]

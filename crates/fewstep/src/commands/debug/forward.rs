@@ -13,20 +13,10 @@ use super::inputs::{Inputs, write};
 use crate::device::{self, Dtype};
 use crate::failure::Usage;
 
-/// Runs one module of a model on tensors from a file.
-///
-/// Inputs -> outputs, by component:
-///   unet            sample (B,4,h,w), timestep (B), encoder_hidden_states (B,S,D), optional timestep_cond
-///                   (B,C), for SDXL text_embeds (B,P) and time_ids (B,6) -> sample
-///   vae_encode      pixels (B,3,H,W) in [-1,1] -> mean, logvar
-///   vae_decode      latents, divided by the scaling factor -> pixels
-///   text_encoder    input_ids (B,77) -> last_hidden_state, penultimate_hidden_state
-///   text_encoder_2  the same, and text_embeds
-///   tokenizer, tokenizer_2: --text, repeated, instead of --inputs -> input_ids
-///
-/// Outputs are written as f32, whatever dtype they were computed in.
+/// Runs one module of a model on tensors from a file. Outputs are written as f32, whatever dtype they were
+/// computed in.
 #[derive(Debug, clap::Args)]
-#[command(rename_all = "snake_case", verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(rename_all = "snake_case", after_help = TABLE_AND_EXAMPLES)]
 pub(super) struct Args {
     /// The model: a folder in diffusers' layout
     #[arg(long, value_name = "DIR")]
@@ -54,10 +44,24 @@ pub(super) struct Args {
     text: Vec<String>,
 }
 
-const EXAMPLES: &str = "\
+const TABLE_AND_EXAMPLES: &str = "\
+Components, their inputs, and -> their outputs:
+  unet            sample (B,4,h,w), timestep (B), encoder_hidden_states (B,S,D),
+                  optional timestep_cond (B,C), for SDXL text_embeds (B,P) and
+                  time_ids (B,6) -> sample
+  vae_encode      pixels (B,3,H,W) in [-1,1] -> mean, logvar
+  vae_decode      latents, divided by the scaling factor -> pixels
+  text_encoder    input_ids (B,77)
+                  -> last_hidden_state, penultimate_hidden_state
+  text_encoder_2  the same, and -> text_embeds
+  tokenizer, tokenizer_2
+                  --text, repeated, instead of --inputs -> input_ids
+
 Examples:
-  fewstep debug forward --model models/sd15 --component unet --inputs in.safetensors --output out.safetensors
-  fewstep debug forward --model models/sd15 --component tokenizer --text 'a cat' --text '' --output ids.safetensors";
+  fewstep debug forward --model models/sd15 --component unet \\
+      --inputs in.safetensors --output out.safetensors
+  fewstep debug forward --model models/sd15 --component tokenizer \\
+      --text 'a cat' --text '' --output ids.safetensors";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -82,6 +86,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     if is_tokenizer == args.text.is_empty() {
         return Err(Usage::error(
             "--text is for the components tokenizer and tokenizer_2, and they need it",
+        ));
+    }
+    if is_tokenizer && args.inputs.is_some() {
+        return Err(Usage::error(
+            "--inputs has no part in a tokenizer: give it its texts with --text",
         ));
     }
     if args.unet.is_some() && args.component != Part::Unet {

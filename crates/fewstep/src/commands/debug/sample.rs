@@ -21,7 +21,7 @@ use crate::device::{self, Dtype};
 ///
 /// Outputs, as f32: latents.0 .. latents.N-1.
 #[derive(Debug, clap::Args)]
-#[command(rename_all = "snake_case", verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The model: a folder in diffusers' layout
     #[arg(long, value_name = "DIR")]
@@ -54,8 +54,8 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  fewstep debug sample --model models/sd15 --unet runs/sd15/unet_target --steps 4 --guidance_scale 8 \\
-      --inputs in.safetensors --output out.safetensors";
+  fewstep debug sample --model models/sd15 --unet runs/sd15/unet_target \\
+      --steps 4 --guidance_scale 8 --inputs in.safetensors --output out.safetensors";
 
 const LATENTS: &[&str] = &["B", "4", "h", "w"];
 

@@ -19,7 +19,7 @@ use crate::train_flags::TrainFlags;
 /// It takes every flag of `fewstep train`, so that a run's command line can be replayed; those that do not
 /// shape a step (its data, its output folder) play no part.
 #[derive(Debug, clap::Args)]
-#[command(rename_all = "snake_case", verbatim_doc_comment, after_help = EXAMPLES)]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(super) struct Args {
     /// A safetensors file with the inputs
     #[arg(long, value_name = "FILE")]
@@ -33,9 +33,10 @@ pub(super) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  fewstep debug step --pretrained_teacher_model models/sd15 --loss_type huber --huber_c 0.001 \\
+  fewstep debug step --pretrained_teacher_model models/sd15 --loss_type huber \\
       --inputs in.safetensors --output out.safetensors
-  fewstep debug step --config runs/sd15/config.toml --inputs in.safetensors --output out.safetensors";
+  fewstep debug step --config runs/sd15/config.toml \\
+      --inputs in.safetensors --output out.safetensors";
 
 /// Reads, computes, writes.
 ///

@@ -86,12 +86,12 @@ enum Sampler {
 const EXAMPLES: &str = "\
 Examples:
   Four pictures by a student, in four steps:
-  fewstep generate --model models/sd15 --unet runs/sd15/unet_target --prompt 'a red fox in the snow' \\
-      --steps 4 --guidance_scale 8 --seed 1 --num_images 4 --out fox.png
+  fewstep generate --model models/sd15 --unet runs/sd15/unet_target --steps 4 --seed 1 \\
+      --prompt 'a red fox in the snow' --num_images 4 --guidance_scale 8 --out fox.png
 
   From the same noise, by the teacher:
-  fewstep generate --model models/sd15 --sampler ddim --steps 50 --prompt 'a red fox in the snow' \\
-      --guidance_scale 8 --seed 1 --num_images 4 --out teacher.png
+  fewstep generate --model models/sd15 --sampler ddim --steps 50 --seed 1 \\
+      --prompt 'a red fox in the snow' --num_images 4 --guidance_scale 8 --out teacher.png
 
 The settings lie inside the PNG: as text under `parameters`, as JSON under `fewstep`.";
 
@@ -101,6 +101,9 @@ The settings lie inside the PNG: as text under `parameters`, as JSON under `fews
 /// Wrong models or settings, files that cannot be read or written, and what LibTorch refuses.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let prompts = prompts(args)?;
+    if args.sampler != Sampler::Lcm && args.original_inference_steps.is_some() {
+        return Err(Usage::error("--original_inference_steps is for --sampler lcm"));
+    }
     let options = PipelineOptions {
         device: device::open(&args.device)?,
         dtype: args.dtype.kind(),
