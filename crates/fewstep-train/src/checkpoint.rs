@@ -3,6 +3,7 @@
 //! A folder of that name is complete: it is built as `checkpoint-N.tmp`, synced, then renamed. It holds unet/
 //! and unet_target/ in diffusers' layout, optimizer.safetensors and state.json.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,8 @@ pub struct State {
     pub cursor: Cursor,
     /// The loss scale, in an fp16 run.
     pub scaler: Option<LossScaler>,
-    /// The options that shaped the run, resolved.
-    pub config: Value,
+    /// The options that make the run what it is, as words by name.
+    pub config: BTreeMap<String, String>,
 }
 
 impl State {
@@ -47,7 +48,7 @@ impl State {
         skipped_updates: u64,
         cursor: Cursor,
         scaler: Option<LossScaler>,
-        config: Value,
+        config: BTreeMap<String, String>,
     ) -> Self {
         State {
             version: VERSION,

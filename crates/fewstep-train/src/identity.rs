@@ -1,9 +1,8 @@
 //! Whether two configurations describe the same run, so that one may go on where the other stopped.
 
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
-use crate::error::TrainError;
 
 /// Options that may change without making it another run: where it lies, on what it computes, how long it
 /// goes on, and how often it is saved.
@@ -23,32 +22,28 @@ const FREE: &[&str] = &[
     "vae_encode_batch_size",
 ];
 
-/// The options that make a run what it is, by name.
-pub(crate) fn of(config: &Config) -> Result<Value, TrainError> {
-    let sections = serde_json::to_value(config.resolved()).map_err(|error| crate::ConfigError::Value {
-        flag: "config".to_owned(),
-        reason: error.to_string(),
-    })?;
-    let flat = sections
-        .as_object()
-        .into_iter()
-        .flat_map(|sections| sections.values().filter_map(Value::as_object))
-        .flatten()
-        .filter(|(name, _)| !FREE.contains(&name.as_str()))
-        .map(|(name, value)| (name.clone(), value.clone()));
-    Ok(Value::Object(flat.collect()))
+/// The options that make a run what it is, as words by name. One that is not set has no word.
+pub(crate) fn of(config: &Config) -> BTreeMap<String, String> {
+    let mut words = config.resolved().words();
+    words.retain(|name, _| !FREE.contains(&name.as_str()));
+    words
 }
 
 /// The options in which the two differ, as "NAME is X there and Y here".
-pub(crate) fn differences(there: &Value, here: &Value) -> Vec<String> {
-    let (Some(there), Some(here)) = (there.as_object(), here.as_object()) else {
-        return Vec::new();
-    };
-    here.iter()
-        .filter(|(name, value)| there.get(*name) != Some(*value))
-        .map(|(name, value)| {
-            let other = there.get(name).unwrap_or(&Value::Null);
-            format!("{name} is {other} there and {value} here")
+pub(crate) fn differences(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>) -> Vec<String> {
+    let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    let word = |words: &BTreeMap<String, String>, name| words.get(name).cloned();
+    names
+        .into_iter()
+        .filter(|name| there.get(*name) != here.get(*name))
+        .map(|name| {
+            let not_set = || "not set".to_owned();
+            let (other, own) = (word(there, name), word(here, name));
+            format!(
+                "{name} is {} there and {} here",
+                other.unwrap_or_else(not_set),
+                own.unwrap_or_else(not_set)
+            )
         })
         .collect()
 }
@@ -60,14 +55,13 @@ mod tests {
     #[test]
     fn only_what_shapes_a_run_makes_it_another() {
         let mut config = Config::default();
-        let before = of(&config).unwrap();
+        let before = of(&config);
         config.set("max_train_steps", &["7".to_owned()]).unwrap();
         config.set("output_dir", &["elsewhere".to_owned()]).unwrap();
-        assert_eq!(differences(&before, &of(&config).unwrap()), [""; 0]);
+        assert_eq!(differences(&before, &of(&config)), [""; 0]);
         config.set("seed", &["7".to_owned()]).unwrap();
         config.set("learning_rate", &["1e-4".to_owned()]).unwrap();
-        let differences = differences(&before, &of(&config).unwrap());
-        assert_eq!(differences.len(), 2);
+        let differences = differences(&before, &of(&config));
         assert!(
             differences.contains(&"seed is 0 there and 7 here".to_owned()),
             "{differences:?}"

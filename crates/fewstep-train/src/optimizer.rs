@@ -35,7 +35,7 @@ impl Gradients {
         let _no_grad = NoGrad::new();
         catch(|| {
             if self.sum.is_empty() {
-                self.sum = fresh.iter().zip(weights.tensors()).map(as_f32).collect();
+                self.sum = fresh.into_iter().zip(weights.tensors()).map(as_f32).collect();
             } else {
                 for (sum, fresh) in self.sum.iter_mut().zip(&fresh) {
                     if fresh.defined() {
@@ -84,7 +84,7 @@ impl Gradients {
 }
 
 /// A gradient in f32 and laid out as its weight; zeros where the loss does not depend on the weight.
-fn as_f32((gradient, weight): (&Tensor, &Tensor)) -> Tensor {
+fn as_f32((gradient, weight): (Tensor, &Tensor)) -> Tensor {
     if gradient.defined() {
         gradient.to_kind(Kind::Float).contiguous()
     } else {

@@ -88,3 +88,40 @@ pub fn plan(config: &Config) -> Result<MemoryPlan, TrainError> {
         steps: config.training_steps()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_counts_masters_copies_and_states() {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/tiny-sd");
+        let bytes = |precision: &str| {
+            let mut config = Config::default();
+            for (name, word) in [
+                ("pretrained_teacher_model", model),
+                ("mixed_precision", precision),
+                ("max_train_steps", "5"),
+            ] {
+                config.set(name, &[word.to_owned()]).unwrap();
+            }
+            let plan = plan(&config).unwrap();
+            let of = |what: &str| plan.holdings.iter().find(|h| h.what == what).map(|h| h.bytes);
+            let student = plan.trainable;
+            // The student has the teacher's parameters and a projection of 256 to 8.
+            let number = if precision == "no" { 4 } else { 2 };
+            assert_eq!(of("teacher"), Some(number * (student - 8 * 256)));
+            assert_eq!(of("student, f32 masters"), Some(4 * student));
+            assert_eq!(of("AdamW's two moments"), Some(8 * student));
+            assert_eq!(
+                of("target, bf16 copy"),
+                (precision == "bf16").then_some(2 * student)
+            );
+            assert_eq!((plan.steps, plan.samples_per_step), (5, 16));
+            plan.bytes()
+        };
+        for precision in ["no", "bf16"] {
+            assert!(bytes(precision) > 0);
+        }
+    }
+}

@@ -6,6 +6,7 @@ use fewstep_data::{Crop, DataConfig, Flip, Interpolation as Filter, Loader};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::weights::{Component, Folder};
 use serde_json::json;
+use tch::{Device, Kind};
 
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::conditioning::Conditioner;
@@ -16,7 +17,6 @@ use crate::metrics::MetricsFile;
 use crate::micro_batch::Preparer;
 use crate::observer::{Observer, Start};
 use crate::output::write_text;
-use crate::precision::LossScaler;
 use crate::step::Objective;
 use crate::student::Unets;
 use crate::trainer::Run;
@@ -33,93 +33,126 @@ impl Run {
         let device = device::resolve(&config.run)?;
         let kind = config.run.mixed_precision.kind();
         let total_steps = config.training_steps()?;
-        let output_dir = &config.run.output_dir;
-        std::fs::create_dir_all(output_dir)
-            .map_err(|error| TrainError::io("make folder", output_dir, error))?;
-        checkpoint::recover(output_dir)?;
-        let resumed = checkpoint_to_resume(config)?;
+        let resumed = open_run_folder(config)?;
+        let resumed = resumed.as_ref();
 
+        // What can be wrong cheaply comes before what loads for long.
+        let loader = loader(config, resumed)?;
         let folder = Folder::open(&config.teacher()?)?;
         let scheduler = SchedulerConfig::load(&folder.path().join("scheduler"))?;
-        let schedule = NoiseSchedule::new(&scheduler)?;
-        let objective = Objective::new(&schedule, &config.distillation, device)?;
-        let teacher = folder.component("unet")?;
-        let unets = match &resumed {
-            None => Unets::from_teacher(&teacher, config, kind, device)?,
-            Some((checkpoint, _)) => {
-                let student = Component::open(&checkpoint.student())?;
-                let target = Component::open(&checkpoint.target())?;
-                Unets::from_checkpoint(&teacher, &student, &target, config, kind, device)?
-            }
-        };
-        let scaler = (config.run.mixed_precision == MixedPrecision::Fp16).then(LossScaler::default);
-        let mut updater = Updater::new(&unets.student, config, total_steps, scaler)?;
-        let loader = match &resumed {
-            None => Loader::new(data_config(config))?,
-            Some((checkpoint, state)) => {
-                updater.optimizer.load(&checkpoint.optimizer())?;
-                if updater.scaler.is_some() && state.scaler.is_some() {
-                    updater.scaler.clone_from(&state.scaler);
-                }
-                Loader::resume(data_config(config), &state.cursor)?
-            }
-        };
+        let objective = Objective::new(&NoiseSchedule::new(&scheduler)?, &config.distillation, device)?;
         let preparer = Preparer {
             conditioner: Conditioner::load(&folder, config, kind, device)?,
             draws: Draws::new(config),
             device,
         };
+        let unets = unets(&folder, config, resumed, kind, device)?;
+        let updater = updater(&unets, config, resumed, total_steps)?;
 
-        let step = resumed.as_ref().map_or(0, |(_, state)| state.step);
-        write_text(&output_dir.join("config.toml"), &config.to_toml()?)?;
-        let mut metrics = MetricsFile::open(&output_dir.join("metrics.jsonl"), step)?;
-        if let Some((checkpoint, _)) = &resumed {
-            metrics.event("resume", step, json!({"checkpoint": checkpoint.path}))?;
-        }
         observer.started(&Start {
             device,
-            resumed: resumed
-                .as_ref()
-                .map(|(checkpoint, state)| (state.step, checkpoint.path.clone())),
+            resumed: resumed.map(|from| (from.state.step, from.checkpoint.path.clone())),
             total_steps,
             trainable: u64::try_from(unets.unet().layout().elements()).unwrap_or(0),
         });
         Ok(Run {
             config: config.clone(),
-            identity: identity::of(config)?,
+            identity: identity::of(config),
             scheduler,
             objective,
             unets,
             updater,
             loader,
             preparer,
-            metrics,
-            step,
+            metrics: records(config, resumed)?,
+            step: resumed.map_or(0, |from| from.state.step),
             total_steps,
-            skipped_updates: resumed.as_ref().map_or(0, |(_, state)| state.skipped_updates),
-            saved_step: resumed.map(|(_, state)| state.step),
+            skipped_updates: resumed.map_or(0, |from| from.state.skipped_updates),
+            saved_step: resumed.map(|from| from.state.step),
             pending: None,
             last_step_end: Instant::now(),
         })
     }
 }
 
-/// The checkpoint that the run goes on from: the one that was asked for, or else the latest of this very run.
-fn checkpoint_to_resume(config: &Config) -> Result<Option<(Checkpoint, State)>, TrainError> {
+/// Where a run goes on.
+struct Resumed {
+    checkpoint: Checkpoint,
+    state: State,
+}
+
+/// Makes the run's folder, puts it in order after a crash, and finds the checkpoint to go on from: the one
+/// that was asked for, or else the latest of this very run.
+fn open_run_folder(config: &Config) -> Result<Option<Resumed>, TrainError> {
     let output_dir = &config.run.output_dir;
+    std::fs::create_dir_all(output_dir).map_err(|error| TrainError::io("make folder", output_dir, error))?;
+    checkpoint::recover(output_dir)?;
     let wanted = config.run.resume_from_checkpoint.as_deref();
     let Some(checkpoint) = checkpoint::find(wanted.unwrap_or("latest"), output_dir)? else {
         return Ok(None);
     };
     let state = checkpoint.state()?;
-    let differences = identity::differences(&state.config, &identity::of(config)?);
+    let differences = identity::differences(&state.config, &identity::of(config));
     if wanted.is_none() && !differences.is_empty() {
         return Err(TrainError::OtherRun {
             folder: output_dir.clone(),
             differences,
         });
     }
-    Ok(Some((checkpoint, state)))
+    Ok(Some(Resumed { checkpoint, state }))
+}
+
+fn loader(config: &Config, resumed: Option<&Resumed>) -> Result<Loader, TrainError> {
+    let data = data_config(config);
+    Ok(match resumed {
+        None => Loader::new(data)?,
+        Some(from) => Loader::resume(data, &from.state.cursor)?,
+    })
+}
+
+fn unets(
+    folder: &Folder,
+    config: &Config,
+    resumed: Option<&Resumed>,
+    kind: Kind,
+    device: Device,
+) -> Result<Unets, TrainError> {
+    let teacher = folder.component("unet")?;
+    match resumed {
+        None => Unets::from_teacher(&teacher, config, kind, device),
+        Some(Resumed { checkpoint, .. }) => {
+            let student = Component::open(&checkpoint.student())?;
+            let target = Component::open(&checkpoint.target())?;
+            Unets::from_checkpoint(&teacher, &student, &target, config, kind, device)
+        }
+    }
+}
+
+fn updater(
+    unets: &Unets,
+    config: &Config,
+    resumed: Option<&Resumed>,
+    total_steps: u64,
+) -> Result<Updater, TrainError> {
+    let stored = resumed.and_then(|from| from.state.scaler.clone());
+    let scaler = (config.run.mixed_precision == MixedPrecision::Fp16).then(|| stored.unwrap_or_default());
+    let mut updater = Updater::new(&unets.student, config, total_steps, scaler)?;
+    if let Some(from) = resumed {
+        updater.optimizer.load(&from.checkpoint.optimizer())?;
+    }
+    Ok(updater)
+}
+
+/// Writes the resolved options, and opens the metrics to go on after the checkpoint.
+fn records(config: &Config, resumed: Option<&Resumed>) -> Result<MetricsFile, TrainError> {
+    let output_dir = &config.run.output_dir;
+    write_text(&output_dir.join("config.toml"), &config.to_toml()?)?;
+    let step = resumed.map_or(0, |from| from.state.step);
+    let mut metrics = MetricsFile::open(&output_dir.join("metrics.jsonl"), step)?;
+    if let Some(from) = resumed {
+        metrics.event("resume", step, json!({"checkpoint": from.checkpoint.path}))?;
+    }
+    Ok(metrics)
 }
 
 fn data_config(config: &Config) -> DataConfig {

@@ -1,12 +1,13 @@
 //! The training run. [`run`] is its table of contents; every line of it is a file of this crate.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fewstep_data::Loader;
 use fewstep_models::schedule::SchedulerConfig;
 use libtorch_ext::catch;
-use serde_json::{Value, json};
+use serde_json::json;
 use tch::{Kind, Tensor};
 
 use crate::checkpoint::{self, Checkpoint, State};
@@ -31,7 +32,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     let mut run = Run::start(config, observer)?;
     while run.step < run.total_steps {
         run.step(observer)?;
-        if stop.is_asked() {
+        if stop.is_asked() && run.step < run.total_steps {
             let checkpoint = run.checkpoint(observer)?;
             return Ok(run.report(Ending::Interrupted { checkpoint }));
         }
@@ -49,7 +50,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
 pub(crate) struct Run {
     pub(crate) config: Config,
     /// The options that make this run what it is.
-    pub(crate) identity: Value,
+    pub(crate) identity: BTreeMap<String, String>,
     pub(crate) scheduler: SchedulerConfig,
     pub(crate) objective: Objective,
     pub(crate) unets: Unets,
@@ -207,9 +208,9 @@ impl Run {
     /// Every `checkpointing_steps`, and at the end, so that a finished run is known to be one.
     fn checkpoint_is_due(&self) -> bool {
         let every = self.config.run.checkpointing_steps;
-        every > 0
-            && (self.step.is_multiple_of(every) || self.step == self.total_steps)
-            && self.saved_step != Some(self.step)
+        let reached = self.step.is_multiple_of(every) || self.step == self.total_steps;
+        // After a skipped update the step is the same as before.
+        every > 0 && reached && self.step > 0 && self.saved_step != Some(self.step)
     }
 
     fn samples(&self) -> u64 {

@@ -10,6 +10,7 @@ mod sections;
 mod validate;
 mod value;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use choices::{CondProjInit, Interpolation, LossType, LrSchedule, Method, MixedPrecision};
@@ -174,6 +175,15 @@ impl Config {
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .filter(|(likeness, _)| *likeness > 0.6)
             .map(|(_, known)| known)
+    }
+
+    /// The options that are set, as words of a command line, by name.
+    pub fn words(&self) -> BTreeMap<String, String> {
+        let mut config = self.clone();
+        Self::FLAGS
+            .iter()
+            .filter_map(|flag| Some((flag.name.to_owned(), config.value(flag.name)?.word()?)))
+            .collect()
     }
 
     /// The resolved options as a TOML file with the sections.
