@@ -3,6 +3,7 @@
 
 #![warn(missing_docs)]
 
+mod ahead;
 mod linear;
 
 pub mod world;
@@ -10,4 +11,11 @@ pub mod world;
 pub mod checker;
 pub mod frechet;
 
+mod judge;
+mod paint;
+
 pub mod teacher;
+
+pub mod demo;
+
+pub use judge::Score;

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use smallworld::demo::{self, DemoOptions, Size};
 use smallworld::teacher::{Recipe, TeacherOptions, make_teacher};
 use tch::{Device, Kind};
 
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Trains the small teacher that the demo distils, and writes it in diffusers' layout.
     MakeTeacher(MakeTeacher),
+    /// Distils the small teacher on this machine, and lays teacher and student side by side.
+    Demo(Demo),
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +54,31 @@ struct MakeTeacher {
     threads: Option<usize>,
 }
 
+#[derive(Debug, clap::Args)]
+struct Demo {
+    /// A short demo of a few minutes, whose student is unfinished.
+    #[arg(long)]
+    quick: bool,
+    /// Where everything goes [default: target/demo, and target/demo-quick for the quick one].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The teacher, in diffusers' layout.
+    #[arg(long, value_name = "DIR", default_value = "demo/teacher")]
+    teacher: PathBuf,
+    /// How it is distilled: a configuration of `fewstep train`.
+    #[arg(long, value_name = "FILE", default_value = "demo/distil.toml")]
+    recipe: PathBuf,
+    /// Optimiser steps of the distillation, in place of the recipe's.
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// What computes: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu", value_parser = parse_device)]
+    device: Device,
+    /// In what the networks compute [default: bf16 where the device has arithmetic for it].
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Dtype {
     F32,
@@ -71,6 +99,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::MakeTeacher(args) => run_make_teacher(args),
+        Command::Demo(args) => run_demo(args),
     }
 }
 
@@ -86,10 +115,7 @@ fn run_make_teacher(args: MakeTeacher) -> Result<()> {
         out: args.out,
         work: args.work,
         device: args.device,
-        kind: match args.dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::Bf16 => Kind::BFloat16,
-        },
+        kind: args.dtype.kind(),
         threads: args.threads.unwrap_or(processors.div_ceil(2)),
     };
     let started = Instant::now();
@@ -101,6 +127,51 @@ fn run_make_teacher(args: MakeTeacher) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+fn run_demo(args: Demo) -> Result<()> {
+    prepare(args.device)?;
+    let size = if args.quick { Size::Quick } else { Size::Full };
+    let out = match size {
+        Size::Full => "target/demo",
+        Size::Quick => "target/demo-quick",
+    };
+    let this = std::env::current_exe().context("the folder of this program could not be found")?;
+    let options = DemoOptions {
+        size,
+        teacher: args.teacher,
+        recipe: args.recipe,
+        steps: args.steps,
+        out: args.out.unwrap_or_else(|| out.into()),
+        device: args.device,
+        dtype: args.dtype.unwrap_or_else(|| Dtype::fast_on(args.device)).kind(),
+        fewstep: this.with_file_name(format!("fewstep{}", std::env::consts::EXE_SUFFIX)),
+    };
+    let text = libtorch_ext::catch(|| demo::run(&options, &mut |line| println!("{line}")))??;
+    println!("{text}");
+    Ok(())
+}
+
+impl Dtype {
+    fn kind(self) -> Kind {
+        match self {
+            Dtype::F32 => Kind::Float,
+            Dtype::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// bf16, unless it would be emulated.
+    fn fast_on(device: Device) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let processor = std::arch::is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        let processor = false;
+        if processor || device != Device::Cpu {
+            Dtype::Bf16
+        } else {
+            Dtype::F32
+        }
+    }
 }
 
 /// Loads CUDA where it is wanted.

@@ -6,12 +6,12 @@ use fewstep_models::vae::{AutoencoderKl, VaeConfig};
 use libtorch_ext::NoGrad;
 use tch::{Kind, Tensor};
 
-use super::ahead::ahead;
 use super::pictures::{batches, byte_batch, drawn_bytes, to_unit};
 use super::progress::Progress;
 use super::recipe::VaeRecipe;
 use super::trained::Trained;
 use super::{Making, architecture};
+use crate::ahead::ahead;
 use fewstep_draw::{Purpose, Stream};
 
 /// The VAE and its weights in f32.

@@ -8,13 +8,13 @@ use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig, Tables};
 use fewstep_models::unet::{UNet2DConditionModel, UNetConfig, UNetInput};
 use tch::{Device, Kind, Tensor};
 
-use super::ahead::ahead;
 use super::latents::Examples;
 use super::progress::Progress;
 use super::recipe::DenoiserRecipe;
 use super::tokenizer::Vocabulary;
 use super::trained::Trained;
 use super::{Making, architecture};
+use crate::ahead::ahead;
 
 /// UNet and text encoder; the weights are f32 moving averages.
 pub(super) struct Denoiser {

@@ -4,7 +4,6 @@
 //! Three stages, each of which goes on where it stopped: the VAE, the latents of all pictures, and the UNet
 //! together with the text encoder.
 
-mod ahead;
 mod architecture;
 mod autoencoder;
 mod denoiser;
@@ -30,7 +29,7 @@ use tch::{Device, Kind};
 
 pub use pictures::{from_pixels, pixels};
 pub use recipe::{DenoiserRecipe, Recipe, ReportRecipe, TextRecipe, Training, UNetRecipe, VaeRecipe};
-pub use report::{Report, Score};
+pub use report::Report;
 pub use tokenizer::Vocabulary;
 
 use crate::world;
@@ -80,7 +79,7 @@ pub fn make_teacher(options: &TeacherOptions, say: &mut dyn FnMut(&str)) -> Resu
     let denoiser = Denoiser::make(&mut making, &examples, &vocabulary)?;
     save(options, &vocabulary, &vae, &denoiser)?;
     making.say("report: painting and checking".to_owned());
-    report::report(&making, &vocabulary, &tokenizer, &vae, &denoiser)
+    report::report(&making, &options.out)
 }
 
 /// Writes all that a diffusers pipeline needs, weights in f16 under the ordinary names.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::ahead::ahead;
+use crate::ahead::ahead;
 use crate::world::{Picture, SIDE, Scene, render};
 
 /// Pictures that travel to the device together: each journey waits for what the device does.

@@ -9,7 +9,7 @@ const WAITING: usize = 2;
 
 /// Runs `body` with an iterator over `make(n)` for the numbers in order, each made on one of `threads`
 /// threads ahead of its use. Which thread makes what changes nothing of the result.
-pub(super) fn ahead<T: Send, R>(
+pub(crate) fn ahead<T: Send, R>(
     numbers: Range<u64>,
     threads: usize,
     make: impl Fn(u64) -> T + Sync,

@@ -1,0 +1,139 @@
+//! The demo: distils the little teacher on this machine, and lays teacher and student side by side, in numbers
+//! and in pictures.
+//!
+//! The parts: shards of the world, the distillation by the program `fewstep`, the evaluation, and the results.
+
+mod shards;
+
+mod distil;
+
+mod rows;
+
+mod evaluate;
+
+mod gates;
+mod table;
+
+mod font;
+mod grid;
+
+mod results;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use fewstep_models::weights::Folder;
+use fewstep_train::Stop;
+use tch::{Device, Kind};
+
+use evaluate::Evaluation;
+use results::{Durations, Results};
+
+/// Of the world that the demo shows, and of the distillation's pictures.
+const WORLD_SEED: u64 = 1;
+
+/// How much the demo does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// What the numbers in the README come from.
+    Full,
+    /// A short one: it shows that everything works, and its student is unfinished.
+    Quick,
+}
+
+/// What the demo is told.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// How much it does.
+    pub size: Size,
+    /// The teacher, in diffusers' layout.
+    pub teacher: PathBuf,
+    /// The configuration of the distillation.
+    pub recipe: PathBuf,
+    /// Optimiser steps of the distillation, in place of the configuration's or the quick demo's.
+    pub steps: Option<u64>,
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// On what it computes: `cpu`, `cuda` or `cuda:N`.
+    pub device: Device,
+    /// In what networks compute.
+    pub dtype: Kind,
+    /// The program `fewstep`.
+    pub fewstep: PathBuf,
+}
+
+impl Size {
+    /// Shards of pictures that are drawn for the distillation.
+    fn shards(self) -> u64 {
+        match self {
+            Size::Full => 20,
+            Size::Quick => 4,
+        }
+    }
+
+    /// Steps of the distillation, where they are not the configuration's.
+    fn steps(self) -> Option<u64> {
+        match self {
+            Size::Full => None,
+            Size::Quick => Some(300),
+        }
+    }
+
+    fn evaluation(self) -> Evaluation {
+        match self {
+            Size::Full => Evaluation {
+                pictures: 256,
+                seeds: vec![1, 2],
+                guidance: vec![8.0, 4.0],
+            },
+            Size::Quick => Evaluation {
+                pictures: 64,
+                seeds: vec![1],
+                guidance: vec![8.0],
+            },
+        }
+    }
+}
+
+/// Runs the demo and returns its results as text. `say` gets a line now and then. The same call goes on where
+/// an earlier one stopped: it keeps shards, goes on with the distillation, and evaluates anew.
+///
+/// # Errors
+/// Files that cannot be read or written, a failed distillation, a wish to stop, or what LibTorch refused.
+pub fn run(options: &DemoOptions, say: &mut dyn FnMut(&str)) -> Result<String> {
+    let stop = Stop::on_signals().context("Ctrl-C and SIGTERM cannot be caught")?;
+    let teacher = Folder::open(&options.teacher).with_context(
+        || "the demo needs a teacher: `cargo xtask make-teacher` makes one, and --teacher names another",
+    )?;
+    std::fs::create_dir_all(&options.out)
+        .with_context(|| format!("the folder {} could not be made", options.out.display()))?;
+
+    let start = Instant::now();
+    let shards = shards::draw(&options.out.join("shards"), options.size.shards(), &stop, say)?;
+    let drawn = start.elapsed();
+
+    let start = Instant::now();
+    let student = distil::distil(options, &shards, &stop, say)?;
+    let distilled = start.elapsed();
+
+    let start = Instant::now();
+    let evaluated = options
+        .size
+        .evaluation()
+        .run(options, &teacher, &student, &stop, say)?;
+    let durations = Durations {
+        drawn,
+        distilled,
+        evaluated: start.elapsed(),
+    };
+    Results::new(options, evaluated, durations).write(&options.out)
+}
+
+/// An error once somebody wants the demo to stop.
+fn go_on(stop: &Stop) -> Result<()> {
+    if stop.is_asked() {
+        bail!("stopped; the same command goes on from here");
+    }
+    Ok(())
+}
