@@ -22,10 +22,20 @@ pub(crate) fn root() -> &'static Path {
 
 /// Runs a program in the workspace's root; its failing is an error that shows the command.
 pub(crate) fn command(program: &str, args: &[&str]) -> Result<()> {
-    let shown = format!("{program} {}", args.join(" "));
+    command_with(program, args, &[])
+}
+
+/// The same with variables set, which the command is shown with.
+pub(crate) fn command_with(program: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    let set: String = variables
+        .iter()
+        .map(|(name, value)| format!("{name}='{value}' "))
+        .collect();
+    let shown = format!("{set}{program} {}", args.join(" "));
     say(&format!("$ {shown}"));
     let status = Command::new(program)
         .args(args)
+        .envs(variables.iter().copied())
         .current_dir(root())
         .status()
         .with_context(|| format!("`{program}` could not be started: is it installed and on the PATH?"))?;
@@ -40,7 +50,9 @@ pub(crate) fn tests(args: &[String]) -> Result<()> {
     setup::ensure()?;
     let mut all = vec!["test", "--workspace"];
     all.extend(args.iter().map(String::as_str));
-    command("cargo", &all)
+    // Tests run side by side, one a core: more threads in each would wait for one another.
+    let threads = env::var("OMP_NUM_THREADS").unwrap_or_else(|_| "1".to_owned());
+    command_with("cargo", &all, &[("OMP_NUM_THREADS", &threads)])
 }
 
 /// Builds what the small world runs, then runs `smallworld VERB`.
