@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 import torch
 
 
-def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Return the largest difference over the largest value of what is wanted; infinite when shapes differ."""
+def distance(found: torch.Tensor, wanted: torch.Tensor, floor: float = 0.0) -> float:
+    """Return the largest difference over the largest value of what is wanted; infinite when shapes differ.
+
+    Where that value is below `floor`, the difference is taken over `floor`.
+    """
     if found.shape != wanted.shape:
         return float("inf")
     difference = (found.double() - wanted.double()).abs().max().item()
-    scale = wanted.double().abs().max().item()
+    scale = max(wanted.double().abs().max().item(), floor)
     return difference / scale if scale > 0 else difference
 
 
