@@ -1,6 +1,6 @@
 //! One step of latent consistency distillation: Algorithm 1 of Luo et al., "Latent Consistency Models:
 //! Synthesizing High-Resolution Images with Few-Step Inference", arXiv 2310.04378. Equation numbers are the
-//! paper's.
+//! paper's as remembered; they were not checked against its text yet.
 //!
 //! Tensors in, tensors out: it reads no file, draws no random number, and never waits for the device. All
 //! arithmetic around the networks is f32, whatever they compute in. The networks' own dtype, optimisers and
