@@ -14,9 +14,9 @@ from .compare import Table, distance
 from .model import Model
 
 LOSS_TOLERANCE, TENSOR_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4, 1e-4
-# What counts is the distance to the reference in f32 or to its formulas in double precision, whichever is less:
-# both round, and where a sample is noisy or the Huber loss bends, their roundings add up. The tolerance is
-# never below the distance between these two, times this.
+# What counts is the distance to the reference in f32 or to its formulas in double precision, whichever is
+# less: both round, and where a sample is noisy or the Huber loss bends, their roundings add up. The tolerance
+# is never below the distance between these two, times this.
 NOISE_FACTOR = 4.0
 # Some gradients are nothing but rounding: where attention has one place to look at, its queries and keys have
 # no effect. Values below this part of the largest gradient of all parameters count as that part.
