@@ -8,13 +8,6 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use fewstep_train::config::{Config, ConfigError, Flag, FlagKind, LATER, LaterFlag};
 
-/// Flags that later versions build, with the word that means "none of it" and is fine today.
-const OFF: &[(&str, &str)] = &[
-    ("report_to", "none"),
-    ("validation_steps", "0"),
-    ("local_rank", "-1"),
-];
-
 /// What the command line and a configuration file say of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrainFlags {
@@ -56,6 +49,7 @@ fn later_values(config: &Config) -> Vec<LaterFlag> {
             name,
             takes_value: true,
             feature,
+            off: "",
         });
     };
     let teacher = config.model.pretrained_teacher_model.as_deref();
@@ -175,7 +169,7 @@ impl clap::FromArgMatches for TrainFlags {
             .collect();
         self.later = LATER
             .iter()
-            .filter(|flag| words(matches, flag.name).is_some_and(|words| !is_off(flag.name, &words)))
+            .filter(|flag| words(matches, flag.name).is_some_and(|words| !flag.is_off(&words)))
             .copied()
             .collect();
         Ok(())
@@ -190,12 +184,6 @@ fn words(matches: &ArgMatches, name: &str) -> Option<Vec<String>> {
     matches
         .get_many::<String>(name)
         .map(|words| words.cloned().collect())
-}
-
-fn is_off(name: &str, words: &[String]) -> bool {
-    OFF.iter()
-        .any(|(flag, word)| *flag == name && words.iter().all(|w| w == word))
-        || words == ["false"]
 }
 
 #[cfg(test)]

@@ -9,6 +9,19 @@ pub struct LaterFlag {
     pub takes_value: bool,
     /// What it belongs to, as a sentence's subject.
     pub feature: &'static str,
+    /// The word that asks for none of it, and is fine today.
+    pub off: &'static str,
+}
+
+impl LaterFlag {
+    /// Whether `words` ask for what there is without it.
+    pub fn is_off<S: AsRef<str>>(&self, words: &[S]) -> bool {
+        words.iter().all(|word| word.as_ref() == self.off)
+    }
+
+    const fn unless(self, off: &'static str) -> Self {
+        LaterFlag { off, ..self }
+    }
 }
 
 const LORA: &str = "LoRA training";
@@ -25,6 +38,7 @@ const fn value(name: &'static str, feature: &'static str) -> LaterFlag {
         name,
         takes_value: true,
         feature,
+        off: "",
     }
 }
 
@@ -33,6 +47,7 @@ const fn switch(name: &'static str, feature: &'static str) -> LaterFlag {
         name,
         takes_value: false,
         feature,
+        off: "false",
     }
 }
 
@@ -43,19 +58,20 @@ pub const LATER: &[LaterFlag] = &[
     value("lora_dropout", LORA),
     value("lora_target_modules", LORA),
     switch("use_fix_crop_and_size", SDXL),
-    value("report_to", TRACKERS),
+    value("report_to", TRACKERS).unless("none"),
     value("logging_dir", TRACKERS),
     value("tracker_project_name", TRACKERS),
-    value("validation_steps", TRACKERS),
+    value("validation_steps", TRACKERS).unless("0"),
     switch("push_to_hub", HUB),
     value("hub_token", HUB),
     value("hub_model_id", HUB),
     value("teacher_revision", HUB),
     value("revision", HUB),
-    value("local_rank", RANKS),
+    value("local_rank", RANKS).unless("-1"),
     switch("use_8bit_adam", MEMORY),
     switch("gradient_checkpointing", MEMORY),
     value("cache_dir", CACHE),
+    value("encode_batch_size", CACHE),
     value("train_data_dir", FOLDERS),
     value("dataset_name", FOLDERS),
     value("dataset_config_name", FOLDERS),

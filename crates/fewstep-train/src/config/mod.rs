@@ -149,6 +149,13 @@ impl Config {
 
     fn set_toml(&mut self, name: &str, value: &toml::Value) -> Result<(), ConfigError> {
         let name = name.replace('-', "_");
+        let word = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if LATER
+            .iter()
+            .any(|flag| flag.name == name && flag.is_off(&[&word]))
+        {
+            return Ok(());
+        }
         self.find(&name)?
             .set_toml(value)
             .map_err(|reason| ConfigError::value(&name, reason))
@@ -257,6 +264,15 @@ mod tests {
             error.to_string().contains("the nearest is --train_batch_size"),
             "{error}"
         );
+        std::fs::write(
+            &path,
+            "report_to = \"none\"\nvalidation_steps = 0\npush_to_hub = false\n",
+        )
+        .unwrap();
+        again.read_toml(&path).unwrap();
+        std::fs::write(&path, "report_to = \"wandb\"\n").unwrap();
+        let error = again.read_toml(&path).unwrap_err();
+        assert!(error.to_string().contains("not yet: --report_to"), "{error}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

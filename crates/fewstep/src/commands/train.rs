@@ -1,6 +1,7 @@
 //! `fewstep train`: distils a teacher, and shows how far it is.
 
 use std::process::ExitCode;
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use fewstep_train::config::Config;
 use fewstep_train::{Ending, Event, MemoryPlan, Observer, Report, Start, StepMetrics, Stop};
 
 use crate::failure;
-use crate::progress::Progress;
+use crate::progress::{Progress, Speaker};
 use crate::terminal;
 use crate::train_flags::TrainFlags;
 
@@ -55,11 +56,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals().context("Ctrl-C and SIGTERM cannot be caught")?;
     let mut watcher = Watcher {
         stop: stop.clone(),
-        progress: None,
+        shown: None,
     };
     let report = fewstep_train::run(&config, &stop, &mut watcher);
-    if let Some(progress) = &watcher.progress {
-        progress.finish();
+    if let Some(shown) = &watcher.shown {
+        shown.answer.if_asked(&stop);
+        shown.progress.finish();
     }
     let report = report?;
     terminal::note(&closing(&report, &config));
@@ -97,7 +99,13 @@ fn comment(plan: &MemoryPlan) -> String {
 /// Shows a person what the run tells it.
 struct Watcher {
     stop: Stop,
-    progress: Option<Progress>,
+    /// From the first step on.
+    shown: Option<Shown>,
+}
+
+struct Shown {
+    progress: Progress,
+    answer: Answer,
 }
 
 impl Observer for Watcher {
@@ -116,12 +124,14 @@ impl Observer for Watcher {
         ));
         let done = start.resumed.as_ref().map_or(0, |(step, _)| *step);
         let progress = Progress::new(done, start.total_steps);
-        announce_stop(self.stop.clone(), progress.speaker());
-        self.progress = Some(progress);
+        let answer = Answer::new(progress.speaker());
+        answer.clone().watch(self.stop.clone());
+        self.shown = Some(Shown { progress, answer });
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
-        if let Some(progress) = &mut self.progress {
+        if let Some(shown) = &mut self.shown {
+            shown.answer.if_asked(&self.stop);
             let StepMetrics {
                 step,
                 loss,
@@ -129,7 +139,7 @@ impl Observer for Watcher {
                 samples_per_s,
                 ..
             } = metrics;
-            progress.step(
+            shown.progress.step(
                 *step,
                 &format!("loss {loss:.5}  lr {lr:.2e}  {samples_per_s:.2} samples/s"),
             );
@@ -145,20 +155,46 @@ impl Observer for Watcher {
                 )
             }
         };
-        if let Some(progress) = &self.progress {
-            progress.speaker().say(&text);
+        if let Some(shown) = &self.shown {
+            shown.answer.if_asked(&self.stop);
+            shown.progress.speaker().say(&text);
         }
     }
 }
 
-/// Answers the wish to stop at once: the step that must end first may take long.
-fn announce_stop(stop: Stop, speaker: crate::progress::Speaker) {
-    thread::spawn(move || {
-        while !stop.is_asked() {
-            thread::sleep(Duration::from_millis(100));
+/// The answer to the wish to stop, given once: by a thread that watches for it, for the step that must end
+/// first may take long, or by the run itself where it gets there sooner.
+#[derive(Clone)]
+struct Answer {
+    speaker: Speaker,
+    given: Arc<Once>,
+}
+
+impl Answer {
+    fn new(speaker: Speaker) -> Self {
+        Answer {
+            speaker,
+            given: Arc::new(Once::new()),
         }
-        speaker.say("finishing this step, then writing a checkpoint; once more ends at once");
-    });
+    }
+
+    fn watch(self, stop: Stop) {
+        thread::spawn(move || {
+            while !self.given.is_completed() {
+                self.if_asked(&stop);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+    }
+
+    fn if_asked(&self, stop: &Stop) {
+        if stop.is_asked() {
+            self.given.call_once(|| {
+                self.speaker
+                    .say("finishing this step, then writing a checkpoint; once more ends at once");
+            });
+        }
+    }
 }
 
 /// What the run was, and what it left out.
