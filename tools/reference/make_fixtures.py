@@ -27,6 +27,7 @@ KINDS = (
     "step",
     "loop",
     "pipeline",
+    "lora",
     "resize",
     "shards",
 )

@@ -1,5 +1,5 @@
 //! The networks and the arithmetic of latent diffusion: noise schedules, solvers and samplers; CLIP, UNet and
-//! VAE; diffusers folders in and out.
+//! VAE; diffusers folders and LoRA files in and out.
 //!
 //! It knows no training and no data. Arithmetic takes and returns tensors; files are [`weights`]' business.
 
@@ -16,6 +16,8 @@ pub mod unet;
 pub mod vae;
 
 pub mod weights;
+
+pub mod lora;
 
 pub mod pipeline;
 

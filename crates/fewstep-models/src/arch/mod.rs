@@ -12,6 +12,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use serde_json::Value;
+
 use crate::weights::ModelError;
 
 pub use write::{Written, write_random};
@@ -86,6 +88,11 @@ impl Arch {
                     format!("is not one of {names}"),
                 )
             })
+    }
+
+    /// The config.json of its UNet.
+    pub fn unet_config(self) -> Value {
+        denoiser::unet(self)
     }
 
     fn family(self) -> Family {

@@ -10,6 +10,7 @@ use libtorch_ext::TorchError;
 
 use super::Mismatch;
 
+use crate::lora::LoraError;
 use crate::schedule::ScheduleError;
 
 /// What can be wrong with a model's files, its configuration, or a tensor given to it.
@@ -106,6 +107,10 @@ pub enum ModelError {
     /// A scheduler's configuration, or what a sampler was asked for.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+
+    /// A file of low-rank adapters.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
 
     /// LibTorch refused.
     #[error(transparent)]

@@ -7,6 +7,7 @@ mod clip;
 mod common;
 mod files;
 mod hostile;
+mod lora;
 mod pipeline;
 mod samplers;
 mod schedule;
