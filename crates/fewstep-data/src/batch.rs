@@ -42,6 +42,15 @@ pub struct PictureSizes {
 }
 
 impl PictureSizes {
+    /// Those of a picture that was made in the delivered size and not cropped.
+    pub fn as_if_whole(&self) -> Self {
+        PictureSizes {
+            original: self.target,
+            crop_top_left: (0, 0),
+            target: self.target,
+        }
+    }
+
     /// In the order of SDXL's `time_ids`: original height and width, crop top and left, target height and width.
     pub fn time_ids(&self) -> [u32; 6] {
         let (original, crop, target) = (self.original, self.crop_top_left, self.target);

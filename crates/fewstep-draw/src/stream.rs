@@ -35,6 +35,8 @@ pub enum Purpose {
     Initialisation = 13,
     /// The small world of the demo.
     World = 14,
+    /// The inputs of adapters that are dropped in training.
+    Dropout = 15,
 }
 
 /// The numbers for one (seed, purpose, sample number): the same ones wherever and whenever they are drawn.

@@ -7,6 +7,7 @@
 
 pub mod params;
 
+pub mod adapters;
 pub mod layers;
 
 pub mod schedule;

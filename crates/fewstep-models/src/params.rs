@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::adapters::LowRank;
+
 /// How a parameter starts when it is not loaded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
@@ -37,7 +39,7 @@ pub struct ParamSpec {
 }
 
 /// The place of a parameter in its network's [`Layout`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(usize);
 
 /// A network's parameters, in the order in which it declared them.
@@ -45,6 +47,7 @@ pub struct Slot(usize);
 pub struct Layout {
     specs: Vec<ParamSpec>,
     by_name: HashMap<String, Slot>,
+    maps: Vec<Slot>,
 }
 
 impl Layout {
@@ -71,6 +74,16 @@ impl Layout {
     /// The parameter of this name.
     pub fn spec(&self, name: &str) -> Option<&ParamSpec> {
         self.slot(name).map(|slot| &self.specs[slot.0])
+    }
+
+    /// The name of the parameter at `slot`.
+    pub fn name(&self, slot: Slot) -> &str {
+        &self.specs[slot.0].name
+    }
+
+    /// The weights of linear maps and convolutions, in order of declaration: what adapters attach to.
+    pub fn maps(&self) -> impl Iterator<Item = (Slot, &ParamSpec)> {
+        self.maps.iter().map(|&slot| (slot, &self.specs[slot.0]))
     }
 
     /// The number of numbers in all parameters.
@@ -102,6 +115,13 @@ impl Path<'_> {
         }
     }
 
+    /// Declares `weight`, that of a linear map or a convolution: `[outputs, inputs, ..]`.
+    pub fn map(&self, shape: &[i64], init: Init) -> Slot {
+        let slot = self.param("weight", shape, init);
+        self.layout.borrow_mut().maps.push(slot);
+        slot
+    }
+
     /// Declares the parameter `leaf` of this module.
     pub fn param(&self, leaf: &str, shape: &[i64], init: Init) -> Slot {
         let mut layout = self.layout.borrow_mut();
@@ -118,11 +138,12 @@ impl Path<'_> {
     }
 }
 
-/// The tensors of a network, one for each slot of its layout.
+/// The tensors of a network, one for each slot of its layout, and the adapters attached to them.
 #[derive(Debug)]
 pub struct Weights {
     layout: Arc<Layout>,
     tensors: Vec<Tensor>,
+    adapters: HashMap<Slot, Vec<LowRank>>,
 }
 
 impl Weights {
@@ -132,7 +153,25 @@ impl Weights {
     /// In debug builds, if their number is not the layout's: both come from the same code.
     pub fn new(layout: Arc<Layout>, tensors: Vec<Tensor>) -> Self {
         debug_assert_eq!(layout.specs.len(), tensors.len());
-        Weights { layout, tensors }
+        Weights {
+            layout,
+            tensors,
+            adapters: HashMap::new(),
+        }
+    }
+
+    /// The same tensors, shared, with one more adapter at each of these slots.
+    pub fn with_adapters(&self, adapters: impl IntoIterator<Item = (Slot, LowRank)>) -> Self {
+        let mut weights = self.map(Tensor::shallow_clone);
+        for (slot, adapter) in adapters {
+            weights.adapters.entry(slot).or_default().push(adapter);
+        }
+        weights
+    }
+
+    /// The adapters at a slot.
+    pub(crate) fn adapters(&self, slot: Slot) -> &[LowRank] {
+        self.adapters.get(&slot).map_or(&[], Vec::as_slice)
     }
 
     /// Random weights in f32, each as its [`Init`] says, from LibTorch's generator.
@@ -176,12 +215,25 @@ impl Weights {
             .zip(&self.tensors)
     }
 
-    /// The same network with every tensor replaced by `f` of it.
-    pub fn map(&self, f: impl FnMut(&Tensor) -> Tensor) -> Self {
+    /// The same network with every tensor, those of adapters too, replaced by `f` of it.
+    pub fn map(&self, mut f: impl FnMut(&Tensor) -> Tensor) -> Self {
+        let tensors = self.tensors.iter().map(&mut f).collect();
+        let mut of_each = |list: &Vec<LowRank>| list.iter().map(|adapter| adapter.map(&mut f)).collect();
+        let adapters = self.adapters.iter().map(|(slot, list)| (*slot, of_each(list)));
         Weights {
             layout: self.layout.clone(),
-            tensors: self.tensors.iter().map(f).collect(),
+            tensors,
+            adapters: adapters.collect(),
         }
+    }
+
+    /// The same network, adapters and all, with every tensor of its layout replaced by `f` of slot and tensor.
+    pub fn map_slots(&self, mut f: impl FnMut(Slot, &Tensor) -> Tensor) -> Self {
+        let mut weights = self.map(Tensor::shallow_clone);
+        for (place, tensor) in weights.tensors.iter_mut().enumerate() {
+            *tensor = f(Slot(place), tensor);
+        }
+        weights
     }
 
     /// These weights in `kind`. A tensor that has it already is shared, not copied; where gradients are on

@@ -1,21 +1,20 @@
 //! Checkpoints: folders `checkpoint-N` from which a run goes on as if it had never stopped.
 //!
-//! A folder of that name is complete: it is built as `checkpoint-N.tmp`, synced, then renamed. It holds unet/
-//! and unet_target/ in diffusers' layout, optimizer.safetensors and state.json.
+//! A folder of that name is complete: it is built as `checkpoint-N.tmp`, synced, then renamed. It holds what
+//! is trained, under the names and in the form of a finished run, optimizer.safetensors and state.json.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use fewstep_data::Cursor;
-use fewstep_models::weights::{
-    DIFFUSERS_STEM, MAX_SHARD_BYTES, ModelError, save_component, write_json_atomic,
-};
+use fewstep_models::weights::write_json_atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::TrainError;
 use crate::precision::LossScaler;
+use crate::saved;
 use crate::student::Unets;
 use crate::update::Updater;
 
@@ -109,16 +108,6 @@ impl Checkpoint {
         }
         serde_json::from_str(&text)
             .map_err(|error| TrainError::bad_checkpoint(&path, format!("is not the state of a run: {error}")))
-    }
-
-    /// The student's folder.
-    pub fn student(&self) -> PathBuf {
-        self.path.join("unet")
-    }
-
-    /// The target's folder.
-    pub fn target(&self) -> PathBuf {
-        self.path.join("unet_target")
     }
 
     /// The optimiser's state.
@@ -218,32 +207,13 @@ pub fn recover(output_dir: &Path) -> Result<(), TrainError> {
 }
 
 fn fill(folder: &Path, state: &State, unets: &Unets, updater: &Updater) -> Result<(), TrainError> {
-    save_unets(folder, unets)?;
+    saved::save(folder, unets)?;
     updater.optimizer.save(&folder.join(OPTIMIZER))?;
     let state = serde_json::to_value(state).map_err(|error| {
         TrainError::bad_checkpoint(folder, format!("cannot hold the run's state: {error}"))
     })?;
     write_json_atomic(&folder.join(STATE), &state)?;
     sync(folder)
-}
-
-/// Writes unet/ and unet_target/ as diffusers reads them, in f32.
-///
-/// # Errors
-/// What the operating system refuses.
-pub(crate) fn save_unets(folder: &Path, unets: &Unets) -> Result<(), ModelError> {
-    let config = unets.unet().config().to_json();
-    for (name, weights) in [("unet", &unets.student), ("unet_target", &unets.target)] {
-        let folder = folder.join(name);
-        save_component(
-            &folder,
-            &config,
-            weights.master(),
-            DIFFUSERS_STEM,
-            MAX_SHARD_BYTES,
-        )?;
-    }
-    Ok(())
 }
 
 /// Renames a complete folder to its place. An earlier one of that name steps aside until it is there.

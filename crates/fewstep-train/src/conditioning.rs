@@ -1,11 +1,11 @@
-//! From pictures and captions to what a step is given: latents by the VAE, embeddings by the text encoder.
-//! Both networks are frozen and run in the compute dtype; what they give is kept in f32.
+//! From pictures and captions to what a step is given: latents by the VAE, embeddings by the text encoders.
+//! These networks are frozen; what they give is kept in f32.
 
 use std::path::Path;
 
 use fewstep_draw::Purpose;
-use fewstep_models::clip::{ClipTextModel, ClipTokenizer};
 use fewstep_models::params::Weights;
+use fewstep_models::pipeline::{Conditions, EncodedPrompts, Family, TextEncoders};
 use fewstep_models::vae::AutoencoderKl;
 use fewstep_models::weights::{Component, Folder, ModelError};
 use libtorch_ext::{NoGrad, catch};
@@ -18,43 +18,47 @@ use crate::error::TrainError;
 /// The frozen networks before the UNet.
 #[derive(Debug)]
 pub struct Conditioner {
-    tokenizer: ClipTokenizer,
-    text_encoder: (ClipTextModel, Weights),
+    text_encoders: TextEncoders,
     vae: (AutoencoderKl, Weights),
     vae_batch: i64,
     device: Device,
-    empty_prompt: Tensor,
+    no_prompt: EncodedPrompts,
 }
 
 impl Conditioner {
-    /// Loads the teacher's tokenizer, text encoder and VAE (or the VAE that the options name), and encodes
-    /// the empty prompt once.
+    /// Loads the teacher's text encoders in `kind` and its VAE (or the one that the options name), and encodes
+    /// once what the unconditional branch is told: the empty prompt, or SDXL's zeros.
     ///
     /// # Errors
     /// A folder, file or configuration that is wrong, or not enough memory.
     pub fn load(teacher: &Folder, config: &Config, kind: Kind, device: Device) -> Result<Self, TrainError> {
-        let mut conditioner = Conditioner {
-            tokenizer: ClipTokenizer::load(&teacher.path().join("tokenizer"))?,
-            text_encoder: ClipTextModel::load(&teacher.component("text_encoder")?, kind, device)?,
-            vae: AutoencoderKl::load(&vae_component(teacher, config)?, kind, device)?,
+        let text_encoders = TextEncoders::load(teacher, kind, device)?;
+        let vae_kind = vae_kind(config, text_encoders.family());
+        let empty = text_encoders.encode(&[""])?.to_kind(Kind::Float);
+        Ok(Conditioner {
+            vae: AutoencoderKl::load(&vae_component(teacher, config)?, vae_kind, device)?,
             vae_batch: i64::from(config.distillation.vae_encode_batch_size),
             device,
-            empty_prompt: Tensor::new(),
-        };
-        conditioner.empty_prompt = conditioner.encode(&[""])?;
-        Ok(conditioner)
+            no_prompt: match text_encoders.family() {
+                Family::Sd => empty,
+                Family::Sdxl => empty.zeros_like(),
+            },
+            text_encoders,
+        })
     }
 
-    /// The embedding of the empty prompt, `[1, S, D]` f32: the unconditional branch.
-    pub fn empty_prompt(&self) -> &Tensor {
-        &self.empty_prompt
-    }
-
-    /// The captions' embeddings, `[B, S, D]` f32; those that are drawn to be dropped are the empty prompt's.
+    /// What the UNet is told of the captions, and what without them, f32; captions that are drawn to be
+    /// dropped are the empty prompt's. `time_ids` are the pictures' sizes, `[B, 6]`, which SDXL is told.
     ///
     /// # Errors
     /// What LibTorch refuses.
-    pub fn prompts(&self, captions: &[String], samples: &[u64], draws: &Draws) -> Result<Tensor, TrainError> {
+    pub fn conditions(
+        &self,
+        captions: &[String],
+        time_ids: &Tensor,
+        samples: &[u64],
+        draws: &Draws,
+    ) -> Result<(Conditions, Conditions), TrainError> {
         let kept: Vec<&str> = captions
             .iter()
             .zip(samples)
@@ -63,18 +67,10 @@ impl Conditioner {
                 false => caption.as_str(),
             })
             .collect();
-        self.encode(&kept)
-    }
-
-    fn encode(&self, texts: &[&str]) -> Result<Tensor, TrainError> {
-        let ids = self.tokenizer.encode(texts)?;
-        let (model, weights) = &self.text_encoder;
-        model.check_input_ids(&ids)?;
-        Ok(catch(|| {
-            let _no_grad = NoGrad::new();
-            let output = model.forward(weights, &ids.to_device(self.device));
-            output.last_hidden_state.to_kind(Kind::Float)
-        })?)
+        let cond = self.text_encoders.encode(&kept)?.to_kind(Kind::Float);
+        // The same tensors, not copies.
+        let uncond = self.no_prompt.to_kind(Kind::Float);
+        Ok((cond.with_sizes(time_ids), uncond.with_sizes(time_ids)))
     }
 
     /// Samples of the pictures' latents, times the VAE's scaling factor: pixels `[B, 3, R, R]` in [-1, 1] to
@@ -100,6 +96,16 @@ impl Conditioner {
             latents.push(catch(|| moments.sample(&noise) * vae.config().scaling_factor)?);
         }
         Ok(catch(|| Tensor::cat(&latents, 0))?)
+    }
+}
+
+/// What the VAE computes in: f32 for SDXL's, whose activations overflow fp16, and what the other networks
+/// compute in for SD's, unless the options say.
+pub(crate) fn vae_kind(config: &Config, family: Family) -> Kind {
+    match (config.model.vae_precision, family) {
+        (Some(precision), _) => precision.kind(),
+        (None, Family::Sd) => config.run.mixed_precision.kind(),
+        (None, Family::Sdxl) => Kind::Float,
     }
 }
 
@@ -135,10 +141,13 @@ mod tests {
     #[test]
     fn dropped_captions_are_the_empty_prompt() {
         let captions = ["a red circle", "two cats"].map(str::to_owned);
+        let time_ids = Tensor::zeros([2, 6], (Kind::Float, Device::Cpu));
         let prompts = |share| {
             let (conditioner, draws) = conditioner(&[("proportion_empty_prompts", share)]);
-            let prompts = conditioner.prompts(&captions, &[0, 1], &draws).unwrap();
-            (prompts, conditioner.empty_prompt().shallow_clone())
+            let (cond, uncond) = conditioner
+                .conditions(&captions, &time_ids, &[0, 1], &draws)
+                .unwrap();
+            (cond.prompt_embeds, uncond.prompt_embeds)
         };
         let (dropped, empty) = prompts("1");
         assert!(dropped.allclose(&empty.expand_as(&dropped), 1e-6, 1e-6, false));

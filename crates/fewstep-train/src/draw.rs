@@ -1,7 +1,9 @@
 //! What a step draws at random, for each sample by its number alone: so a run draws the same on any device,
-//! in batches of any size, and after any interruption.
+//! in batches of any size, and after any interruption. Dropout alone is drawn by the device, from a seed that
+//! the micro-batch's first sample gives.
 
 use fewstep_draw::{Purpose, Stream};
+use fewstep_models::params::Init;
 use libtorch_ext::TorchError;
 use tch::{Device, Tensor};
 
@@ -22,7 +24,7 @@ impl Draws {
         Draws {
             seed: config.run.seed,
             solver_steps: u64::from(config.distillation.num_ddim_timesteps),
-            w_range: (config.distillation.w_min, config.distillation.w_max),
+            w_range: config.w_range(),
             proportion_empty_prompts: config.data.proportion_empty_prompts,
         }
     }
@@ -80,17 +82,31 @@ impl Draws {
     }
 }
 
-/// Uniform numbers in [-bound, bound] for a new parameter: `shape` f32, on the CPU. A function of the seed.
+/// A new parameter as `init` says: `shape` f32, on the CPU. A function of the seed and of its number.
 ///
 /// # Errors
 /// What LibTorch refuses.
-pub fn initial_uniform(seed: u64, bound: f64, shape: &[i64]) -> Result<Tensor, TorchError> {
-    let mut stream = Stream::new(seed, Purpose::Initialisation, 0);
-    let count = shape.iter().product::<i64>() as usize;
-    let numbers: Vec<f32> = (0..count)
-        .map(|_| (bound * (2.0 * stream.uniform() - 1.0)) as f32)
-        .collect();
+pub fn initial(seed: u64, number: u64, init: Init, shape: &[i64]) -> Result<Tensor, TorchError> {
+    let mut stream = Stream::new(seed, Purpose::Initialisation, number);
+    let mut numbers = vec![0.0f32; shape.iter().product::<i64>() as usize];
+    match init {
+        Init::Zeros => {}
+        Init::Ones => numbers.fill(1.0),
+        Init::Uniform(bound) => numbers
+            .iter_mut()
+            .for_each(|x| *x = (bound * (2.0 * stream.uniform() - 1.0)) as f32),
+        Init::Normal(std) => {
+            stream.fill_normal(&mut numbers);
+            numbers.iter_mut().for_each(|x| *x *= std as f32);
+        }
+    }
     Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?)
+}
+
+/// The seed of LibTorch's generator, from which the dropout of the micro-batch that begins with this sample is
+/// drawn on its device.
+pub fn dropout_seed(seed: u64, first_sample: u64) -> i64 {
+    Stream::new(seed, Purpose::Dropout, first_sample).below(1 << 62) as i64
 }
 
 #[cfg(test)]

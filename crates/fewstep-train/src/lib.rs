@@ -29,7 +29,9 @@ pub mod update;
 
 pub mod checkpoint;
 mod metrics;
+mod model_card;
 mod output;
+mod saved;
 
 mod observer;
 mod signals;

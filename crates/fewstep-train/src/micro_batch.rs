@@ -1,7 +1,8 @@
 //! From a batch of pictures and captions to the tensors of a step.
 
-use fewstep_data::Batch;
+use fewstep_data::{Batch, PictureSizes};
 use fewstep_draw::Purpose;
+use fewstep_models::pipeline::Conditions;
 use fewstep_models::unet::{UNet2DConditionModel, UNetInput};
 use libtorch_ext::TorchError;
 use tch::{Device, Tensor};
@@ -18,8 +19,8 @@ pub(crate) struct MicroBatch {
     noise: Tensor,
     steps: SolverSteps,
     w: Tensor,
-    prompt_embeds: Tensor,
-    uncond_prompt_embeds: Tensor,
+    cond: Conditions,
+    uncond: Conditions,
 }
 
 /// What makes them.
@@ -29,8 +30,19 @@ pub(crate) struct Preparer {
     pub(crate) conditioner: Conditioner,
     /// What is drawn at random.
     pub(crate) draws: Draws,
+    /// Which sizes SDXL is told.
+    pub(crate) sizes: Sizes,
     /// Where the tensors go.
     pub(crate) device: Device,
+}
+
+/// Which sizes SDXL is told of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// Its own, and where it was cropped.
+    OfPictures,
+    /// Those of a picture that was painted whole in the trained resolution.
+    Fixed,
 }
 
 impl Preparer {
@@ -48,6 +60,7 @@ impl Preparer {
             conditioner,
             draws,
             device,
+            ..
         } = self;
         let samples = batch.sample_numbers.as_slice();
         let side = i64::from(batch.resolution);
@@ -55,25 +68,40 @@ impl Preparer {
             .and_then(|pixels| pixels.f_view([-1, 3, side, side]))
             .map_err(TorchError::from)?;
         let latents = conditioner.latents(&pixels, samples, draws)?;
-        let prompt_embeds = conditioner.prompts(&batch.captions, samples, draws)?;
+        let time_ids = self.time_ids(batch)?;
+        let (cond, uncond) = conditioner.conditions(&batch.captions, &time_ids, samples, draws)?;
         let w = Tensor::f_from_slice(&draws.guidance_scale(samples))
             .and_then(|w| w.f_to_device(*device))
             .map_err(TorchError::from)?;
         unet.check_input(&UNetInput {
             sample: &latents,
             timestep: &w,
-            encoder_hidden_states: &prompt_embeds,
+            encoder_hidden_states: &cond.prompt_embeds,
             timestep_cond: None,
-            added: None,
+            added: cond.added(),
         })?;
         Ok(MicroBatch {
             noise: draws.normal(Purpose::LatentNoise, samples, &latents.size()[1..], *device)?,
             steps: objective.solver_steps(&draws.index(samples), *device)?,
-            uncond_prompt_embeds: conditioner.empty_prompt().shallow_clone(),
             latents,
             w,
-            prompt_embeds,
+            cond,
+            uncond,
         })
+    }
+
+    /// What SDXL is told of the pictures' sizes, `[B, 6]` f32 on the device.
+    fn time_ids(&self, batch: &Batch) -> Result<Tensor, TrainError> {
+        let told = |sizes: &PictureSizes| match self.sizes {
+            Sizes::OfPictures => sizes.time_ids(),
+            Sizes::Fixed => sizes.as_if_whole().time_ids(),
+        };
+        let pixels = batch.sizes.iter().flat_map(told);
+        let ids: Vec<f32> = pixels.map(|pixels| pixels as f32).collect();
+        Ok(Tensor::f_from_slice(&ids)
+            .and_then(|ids| ids.f_view([-1, 6]))
+            .and_then(|ids| ids.f_to_device(self.device))
+            .map_err(TorchError::from)?)
     }
 }
 
@@ -85,8 +113,8 @@ impl MicroBatch {
             noise: &self.noise,
             steps: &self.steps,
             w: &self.w,
-            prompt_embeds: &self.prompt_embeds,
-            uncond_prompt_embeds: &self.uncond_prompt_embeds,
+            cond: &self.cond,
+            uncond: &self.uncond,
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use fewstep_models::clip::{ClipTextConfig, ClipTextModel};
 use fewstep_models::params::Layout;
+use fewstep_models::pipeline::Family;
 use fewstep_models::vae::{AutoencoderKl, VaeConfig};
 use fewstep_models::weights::Folder;
 use tch::Kind;
 
-use crate::conditioning::vae_component;
-use crate::config::Config;
+use crate::conditioning::{vae_component, vae_kind};
+use crate::config::{Config, Method};
 use crate::error::TrainError;
 use crate::student::Architectures;
 
@@ -50,11 +51,11 @@ impl MemoryPlan {
 pub fn plan(config: &Config) -> Result<MemoryPlan, TrainError> {
     let folder = Folder::open(&config.teacher()?)?;
     let architectures = Architectures::read(&folder.component("unet")?, config)?;
-    let text = ClipTextModel::new(
-        folder
-            .component("text_encoder")?
-            .parse(ClipTextConfig::from_json)?,
-    )?;
+    let family = Family::of(&folder);
+    let encoders: &[&str] = match family {
+        Family::Sd => &["text_encoder"],
+        Family::Sdxl => &["text_encoder", "text_encoder_2"],
+    };
     let vae = AutoencoderKl::new(vae_component(&folder, config)?.parse(VaeConfig::from_json)?)?;
 
     let kind = config.run.mixed_precision.kind();
@@ -68,22 +69,33 @@ pub fn plan(config: &Config) -> Result<MemoryPlan, TrainError> {
             bytes,
         });
     };
-    let student = architectures.student.layout();
     let compute = config.run.mixed_precision;
-    hold("teacher".to_owned(), architectures.teacher.layout(), kind, 1);
-    for role in ["student", "target"] {
-        hold(format!("{role}, f32 masters"), student, Kind::Float, 1);
+    let trained = architectures.trained();
+    let what = match config.method() {
+        Method::Full => ["teacher", "student", "target"],
+        Method::Lora => ["UNet, for teacher and student", "adapters", "averaged adapters"],
+    };
+    hold(what[0].to_owned(), architectures.teacher.layout(), kind, 1);
+    let roles = match config.ema_decay() {
+        Some(_) => &what[1..],
+        None => &what[1..2],
+    };
+    for role in roles {
+        hold(format!("{role}, f32 masters"), trained, Kind::Float, 1);
         if kind != Kind::Float {
-            hold(format!("{role}, {compute} copy"), student, kind, 1);
+            hold(format!("{role}, {compute} copy"), trained, kind, 1);
         }
     }
-    hold("gradients".to_owned(), student, Kind::Float, 1);
-    hold("AdamW's two moments".to_owned(), student, Kind::Float, 2);
-    hold("text encoder".to_owned(), text.layout(), kind, 1);
-    hold("VAE".to_owned(), vae.layout(), kind, 1);
+    hold("gradients".to_owned(), trained, Kind::Float, 1);
+    hold("AdamW's two moments".to_owned(), trained, Kind::Float, 2);
+    for name in encoders {
+        let text = ClipTextModel::new(folder.component(name)?.parse(ClipTextConfig::from_json)?)?;
+        hold(name.replace('_', " "), text.layout(), kind, 1);
+    }
+    hold("VAE".to_owned(), vae.layout(), vae_kind(config, family), 1);
     Ok(MemoryPlan {
         holdings,
-        trainable: u64::try_from(student.elements()).unwrap_or(0),
+        trainable: u64::try_from(trained.elements()).unwrap_or(0),
         samples_per_step: config.samples_per_step(),
         steps: config.training_steps()?,
     })

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use fewstep_models::params::Weights;
+use fewstep_models::pipeline::{AddedTensors, Conditions, Family};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::unet::UNetInput;
 use fewstep_models::weights::Folder;
@@ -12,20 +13,23 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{Config, MixedPrecision};
 use crate::device;
+use crate::draw;
 use crate::error::TrainError;
 use crate::optimizer::Gradients;
 use crate::precision::LossScaler;
 use crate::step::{Objective, StepInputs};
-use crate::student::{Architectures, Unets, student_weights};
+use crate::student::{Architectures, Unets};
 
 const INIT: &str = "init.";
 
 /// Runs one step of `config` on named tensors.
 ///
 /// In: latents `[B, C, h, w]` (scaled), noise (same), index `[B]` i64, w `[B]`, prompt_embeds `[B, S, D]`,
-/// uncond_prompt_embeds `[B or 1, S, D]`, and `init.PARAMETER` for every parameter of the student that is to
-/// be overwritten; the target starts as a copy of that student. Out, all f32 on the CPU: loss, model_pred,
-/// target, x_prev, and `grad.PARAMETER` for every parameter, before clipping.
+/// and `init.PARAMETER` for every trained parameter that is to be overwritten (of adapters,
+/// `MODULE.lora_A.weight` and `MODULE.lora_B.weight`); the target starts as a copy of that student. SD also
+/// takes uncond_prompt_embeds `[B or 1, S, D]`; SDXL text_embeds `[B, P]` and time_ids `[B, 6]`, and its
+/// unconditional branch is told zeros. Out, all f32 on the CPU: loss, model_pred, target, x_prev, and
+/// `grad.PARAMETER` for every trained parameter, before clipping.
 ///
 /// # Errors
 /// Wrong options or models; a tensor that is missing, of another shape or dtype, or not known.
@@ -52,10 +56,13 @@ pub fn step(
         noise: &tensors.noise,
         steps: &steps,
         w: &tensors.w,
-        prompt_embeds: &tensors.prompt_embeds,
-        uncond_prompt_embeds: &tensors.uncond_prompt_embeds,
+        cond: &tensors.cond,
+        uncond: &tensors.uncond,
     };
-    let output = catch(|| objective.step(&unets.networks(), &inputs))?;
+    let output = catch(|| {
+        tch::manual_seed(draw::dropout_seed(config.run.seed, 0));
+        objective.step(&unets.networks(), &inputs)
+    })?;
     // fp16 gradients are taken as a run's first step takes them: of the scaled loss.
     let scale = match config.run.mixed_precision {
         MixedPrecision::Fp16 => LossScaler::default().scale(),
@@ -91,10 +98,9 @@ fn unets(config: &Config, folder: &Folder, given: &mut Given) -> Result<Unets, T
     let kind = config.run.mixed_precision.kind();
     let component = folder.component("unet")?;
     let architectures = Architectures::read(&component, config)?;
-    let teacher = component.load(architectures.teacher.layout(), kind, given.device)?;
-    let student = student_weights(&component, &architectures, config, given.device)?;
+    let student = architectures.first_student(&component, config, given.device)?;
     given.overwrite(&student)?;
-    Unets::assemble(architectures, teacher, student, None, kind)
+    Unets::new(architectures, &component, config, (student, None), kind)
 }
 
 /// The tensors of a step, checked.
@@ -103,8 +109,8 @@ struct StepTensors {
     noise: Tensor,
     index: Vec<i64>,
     w: Tensor,
-    prompt_embeds: Tensor,
-    uncond_prompt_embeds: Tensor,
+    cond: Conditions,
+    uncond: Conditions,
 }
 
 /// The tensors that were given and not yet taken.
@@ -138,8 +144,11 @@ impl Given {
         let noise = self.float("noise")?;
         let index = self.take("index")?;
         let w = self.float("w")?;
-        let prompt_embeds = self.float("prompt_embeds")?;
-        let uncond_prompt_embeds = self.float("uncond_prompt_embeds")?;
+        let family = match unets.unet().config().text_time {
+            None => Family::Sd,
+            Some(_) => Family::Sdxl,
+        };
+        let (cond, uncond) = self.conditions(family)?;
 
         let batch = latents.size().first().copied().unwrap_or(0);
         expect("noise", &noise, &latents.size())?;
@@ -153,27 +162,47 @@ impl Given {
         unets.unet().check_input(&UNetInput {
             sample: &latents,
             timestep: &timestep,
-            encoder_hidden_states: &prompt_embeds,
+            encoder_hidden_states: &cond.prompt_embeds,
             timestep_cond: None,
-            added: None,
+            added: cond.added(),
         })?;
-        let mut of_one = prompt_embeds.size();
+        let mut of_one = cond.prompt_embeds.size();
         of_one[0] = 1;
-        if uncond_prompt_embeds.size() != of_one {
-            expect(
-                "uncond_prompt_embeds",
-                &uncond_prompt_embeds,
-                &prompt_embeds.size(),
-            )?;
+        if uncond.prompt_embeds.size() != of_one {
+            let wanted = cond.prompt_embeds.size();
+            expect("uncond_prompt_embeds", &uncond.prompt_embeds, &wanted)?;
         }
         Ok(StepTensors {
             latents,
             noise,
             index: Vec::try_from(&index).map_err(TorchError::from)?,
             w,
-            prompt_embeds,
-            uncond_prompt_embeds,
+            cond,
+            uncond,
         })
+    }
+
+    /// What the UNet is told, and what its unconditional branch.
+    fn conditions(&mut self, family: Family) -> Result<(Conditions, Conditions), TrainError> {
+        let prompt_embeds = self.float("prompt_embeds")?;
+        match family {
+            Family::Sd => {
+                let uncond = self.float("uncond_prompt_embeds")?;
+                Ok((prompt_embeds.into(), uncond.into()))
+            }
+            Family::Sdxl => {
+                let (text_embeds, time_ids) = (self.float("text_embeds")?, self.float("time_ids")?);
+                let with = |prompt_embeds: Tensor, text_embeds: Tensor| Conditions {
+                    prompt_embeds,
+                    added: Some(AddedTensors {
+                        text_embeds,
+                        time_ids: time_ids.shallow_clone(),
+                    }),
+                };
+                let zeros = with(prompt_embeds.zeros_like(), text_embeds.zeros_like());
+                Ok((with(prompt_embeds, text_embeds), zeros))
+            }
+        }
     }
 
     /// Takes every `init.PARAMETER` and writes it over that parameter.
@@ -188,7 +217,7 @@ impl Given {
         for name in names {
             let value = self.float(&name)?;
             let Some(parameter) = student.get(&name[INIT.len()..]) else {
-                return Err(TrainError::input(&name, "names no parameter of the student"));
+                return Err(TrainError::input(&name, "names no parameter that is trained"));
             };
             expect(&name, &value, &parameter.size())?;
             parameter
@@ -204,8 +233,8 @@ impl Given {
             None => Ok(()),
             Some(name) => Err(TrainError::input(
                 name,
-                "is not known; a step takes latents, noise, index, w, prompt_embeds, uncond_prompt_embeds and \
-                 init.PARAMETER",
+                "is not known; a step takes latents, noise, index, w, prompt_embeds, uncond_prompt_embeds (SD), \
+                 text_embeds and time_ids (SDXL), and init.PARAMETER",
             )),
         }
     }

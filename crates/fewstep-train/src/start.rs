@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use fewstep_data::{Crop, DataConfig, Flip, Interpolation as Filter, Loader};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
-use fewstep_models::weights::{Component, Folder};
+use fewstep_models::weights::Folder;
 use serde_json::json;
 use tch::{Device, Kind};
 
@@ -14,14 +14,14 @@ use crate::config::{Config, Interpolation, MixedPrecision};
 use crate::draw::Draws;
 use crate::error::TrainError;
 use crate::metrics::MetricsFile;
-use crate::micro_batch::Preparer;
+use crate::micro_batch::{Preparer, Sizes};
 use crate::observer::{Observer, Start};
 use crate::output::write_text;
 use crate::step::Objective;
-use crate::student::Unets;
+use crate::student::{Architectures, Unets};
 use crate::trainer::Run;
 use crate::update::Updater;
-use crate::{device, identity};
+use crate::{device, identity, saved};
 
 impl Run {
     /// Loads everything, and tells `observer` how the run starts.
@@ -44,6 +44,10 @@ impl Run {
         let preparer = Preparer {
             conditioner: Conditioner::load(&folder, config, kind, device)?,
             draws: Draws::new(config),
+            sizes: match config.data.use_fix_crop_and_size {
+                true => Sizes::Fixed,
+                false => Sizes::OfPictures,
+            },
             device,
         };
         let unets = unets(&folder, config, resumed, kind, device)?;
@@ -53,7 +57,7 @@ impl Run {
             device,
             resumed: resumed.map(|from| (from.state.step, from.checkpoint.path.clone())),
             total_steps,
-            trainable: u64::try_from(unets.unet().layout().elements()).unwrap_or(0),
+            trainable: u64::try_from(unets.architectures.trained().elements()).unwrap_or(0),
         });
         Ok(Run {
             config: config.clone(),
@@ -118,14 +122,16 @@ fn unets(
     device: Device,
 ) -> Result<Unets, TrainError> {
     let teacher = folder.component("unet")?;
-    match resumed {
-        None => Unets::from_teacher(&teacher, config, kind, device),
-        Some(Resumed { checkpoint, .. }) => {
-            let student = Component::open(&checkpoint.student())?;
-            let target = Component::open(&checkpoint.target())?;
-            Unets::from_checkpoint(&teacher, &student, &target, config, kind, device)
-        }
-    }
+    let Some(Resumed { checkpoint, .. }) = resumed else {
+        return Unets::from_teacher(&teacher, config, kind, device);
+    };
+    let architectures = Architectures::read(&teacher, config)?;
+    let student = saved::load_student(&checkpoint.path, &architectures, device)?;
+    let target = match config.ema_decay() {
+        None => None,
+        Some(_) => Some(saved::load_target(&checkpoint.path, &architectures, device)?),
+    };
+    Unets::new(architectures, &teacher, config, (student, target), kind)
 }
 
 fn updater(
@@ -159,7 +165,7 @@ fn data_config(config: &Config) -> DataConfig {
     let data = &config.data;
     DataConfig {
         shards: data.train_shards_path_or_url.clone(),
-        resolution: data.resolution,
+        resolution: config.resolution(),
         batch_size: data.train_batch_size as usize,
         num_workers: data.dataloader_num_workers as usize,
         seed: config.run.seed,
@@ -172,7 +178,7 @@ fn data_config(config: &Config) -> DataConfig {
             Interpolation::Hamming => Filter::Hamming,
             Interpolation::Lanczos => Filter::Lanczos,
         },
-        crop: if data.center_crop {
+        crop: if data.center_crop || data.use_fix_crop_and_size {
             Crop::Center
         } else {
             Crop::Random

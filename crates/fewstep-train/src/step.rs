@@ -11,6 +11,7 @@
 //! Psi the ODE solver (DDIM), d the distance.
 
 use fewstep_models::params::Weights;
+use fewstep_models::pipeline::Conditions;
 use fewstep_models::schedule::{
     DdimSolver, NoiseSchedule, ScheduleError, Tables, boundary_scalings, extrapolate, guidance_embedding,
 };
@@ -70,10 +71,11 @@ pub struct StepInputs<'a> {
     pub steps: &'a SolverSteps,
     /// Guidance scales: `[B]` f32.
     pub w: &'a Tensor,
-    /// The prompts, `[B, S, D]`.
-    pub prompt_embeds: &'a Tensor,
-    /// The empty prompt, `[B, S, D]`, or `[1, S, D]` for the whole batch.
-    pub uncond_prompt_embeds: &'a Tensor,
+    /// The prompts, with SDXL's pooled embeddings and sizes: `[B, ..]` each.
+    pub cond: &'a Conditions,
+    /// The same for no prompt: SD's empty one, SDXL's zeros with the pictures' own sizes. One row may stand
+    /// for the whole batch.
+    pub uncond: &'a Conditions,
 }
 
 /// What one step gives; all f32.
@@ -144,7 +146,7 @@ impl Objective {
 
     /// The body of Algorithm 1's loop, up to the loss.
     pub fn step(&self, networks: &Networks<'_>, inputs: &StepInputs<'_>) -> StepOutput {
-        let c = inputs.prompt_embeds;
+        let c = inputs.cond;
         let t_start = self.solver.timesteps(&inputs.steps.index);
         // z_{t_{n+k}} ~ N(alpha(t_{n+k}) z, sigma(t_{n+k})^2 I)
         let z = self.tables.add_noise(inputs.latents, inputs.noise, &t_start);
@@ -173,7 +175,14 @@ impl Objective {
 
     /// f(z, w, c, t) = c_skip(t) z + c_out(t) x(z, w, c, t), with x the picture that the prediction stands for
     /// (equation 9).
-    fn consistency(&self, net: Branch<'_>, z: &Tensor, t: &Tensor, c: &Tensor, w: Option<&Tensor>) -> Tensor {
+    fn consistency(
+        &self,
+        net: Branch<'_>,
+        z: &Tensor,
+        t: &Tensor,
+        c: &Conditions,
+        w: Option<&Tensor>,
+    ) -> Tensor {
         let (c_skip, c_out) = boundary_scalings(t, self.timestep_scaling);
         let o = predict(net, z, t, c, w);
         c_skip * z + c_out * self.tables.x0(&o, t, z)
@@ -186,8 +195,8 @@ impl Objective {
     /// A teacher that takes a guidance embedding gets none, as in the reference: the guidance is applied
     /// here, and a second one on top would not be the w that the student is told.
     fn solve(&self, teacher: Branch<'_>, z: &Tensor, t: &Tensor, inputs: &StepInputs<'_>) -> Tensor {
-        let (c, empty) = (inputs.prompt_embeds, inputs.uncond_prompt_embeds);
-        let both = Tensor::cat(&[c, &empty.expand_as(c)], 0);
+        let batch = z.size()[0];
+        let both = inputs.cond.above(&inputs.uncond.for_batch(batch));
         let twice = |x: &Tensor| Tensor::cat(&[x, x], 0);
         let o = predict(teacher, &twice(z), &twice(t), &both, None).chunk(2, 0);
         let (o_cond, o_uncond) = (&o[0], &o[1]);
@@ -210,7 +219,7 @@ impl Objective {
         w: Option<&Tensor>,
         inputs: &StepInputs<'_>,
     ) -> Tensor {
-        let c = inputs.prompt_embeds;
+        let c = inputs.cond;
         let t_end = self.solver.prev_timesteps(&inputs.steps.index);
         match &inputs.steps.asked {
             Asked::None => x_prev.shallow_clone(),
@@ -218,7 +227,7 @@ impl Objective {
             Asked::Rows(rows) => {
                 let pick = |x: &Tensor| x.index_select(0, rows);
                 let w = w.map(pick);
-                let f = self.consistency(net, &pick(x_prev), &pick(&t_end), &pick(c), w.as_ref());
+                let f = self.consistency(net, &pick(x_prev), &pick(&t_end), &c.rows(rows), w.as_ref());
                 x_prev.index_copy(0, rows, &f)
             }
         }
@@ -226,15 +235,15 @@ impl Objective {
 }
 
 /// The network's output, in its own dtype.
-fn predict(net: Branch<'_>, z: &Tensor, t: &Tensor, c: &Tensor, w: Option<&Tensor>) -> Tensor {
+fn predict(net: Branch<'_>, z: &Tensor, t: &Tensor, c: &Conditions, w: Option<&Tensor>) -> Tensor {
     net.unet.forward(
         net.weights,
         &UNetInput {
             sample: z,
             timestep: t,
-            encoder_hidden_states: c,
+            encoder_hidden_states: &c.prompt_embeds,
             timestep_cond: w,
-            added: None,
+            added: c.added(),
         },
     )
 }

@@ -21,7 +21,7 @@ use crate::signals::Stop;
 use crate::step::Objective;
 use crate::student::Unets;
 use crate::update::{Update, Updater};
-use crate::{device, ema, output};
+use crate::{device, draw, ema, output};
 
 /// Distils as `config` says, from the start or from where an earlier run stopped, until it is done or `stop`
 /// is asked for.
@@ -93,15 +93,20 @@ impl Run {
             let tensors = self
                 .preparer
                 .prepare(&batch, &self.objective, self.unets.unet())?;
-            let output = catch(|| self.objective.step(&self.unets.networks(), &tensors.inputs()))?;
+            let first = batch.sample_numbers.first().copied().unwrap_or(0);
+            let output = catch(|| {
+                tch::manual_seed(draw::dropout_seed(self.config.run.seed, first));
+                self.objective.step(&self.unets.networks(), &tensors.inputs())
+            })?;
             let share = catch(|| self.updater.share(&output.loss, micro_batches))?;
             gradients.add(&share, self.unets.student.compute())?;
             loss = catch(|| loss + output.loss.detach() / f64::from(micro_batches))?;
         }
         match self.updater.apply(&self.unets.student, &gradients, self.step)? {
             Update::Applied { grad_norm, lr } => {
-                let decay = self.config.distillation.ema_decay;
-                ema::update(&self.unets.target, &self.unets.student, decay)?;
+                if let (Some(target), Some(decay)) = (&self.unets.target, self.config.ema_decay()) {
+                    ema::update(target, &self.unets.student, decay)?;
+                }
                 self.step += 1;
                 let metrics = self.measure(lr, data_wait);
                 let pending = Pending {

@@ -48,7 +48,7 @@ fn wrong_tensors_are_named_with_their_shapes() {
     );
     assert_eq!(
         set("init.conv_in.biases", zeros(&[8])),
-        "tensor `init.conv_in.biases` names no parameter of the student"
+        "tensor `init.conv_in.biases` names no parameter that is trained"
     );
     assert!(set("prompt", zeros(&[1])).starts_with("tensor `prompt` is not known"));
     assert_eq!(

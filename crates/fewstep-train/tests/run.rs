@@ -84,8 +84,18 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Two runs of one length, of which the second is stopped in between, are the same bit by bit (F25).
-fn resumes_bit_by_bit(flags: &[(&str, &str)]) {
+/// What a whole student leaves in a folder.
+const WHOLE: [&str; 2] = [
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet_target/diffusion_pytorch_model.safetensors",
+];
+/// What adapters leave in one.
+const ADAPTERS: &str = "pytorch_lora_weights.safetensors";
+const AVERAGED_ADAPTERS: &str = "lora_target/pytorch_lora_weights.safetensors";
+
+/// Two runs of one length, of which the second is stopped in between, are the same bit by bit (F25): their
+/// losses, and these files of the results and of the last checkpoint.
+fn resumes_bit_by_bit(flags: &[(&str, &str)], files: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let (straight, broken) = (folder.path().join("a"), folder.path().join("b"));
     train(&options(&straight, flags));
@@ -101,13 +111,10 @@ fn resumes_bit_by_bit(flags: &[(&str, &str)]) {
 
     assert_eq!(losses(&straight), losses(&broken));
     assert_eq!(losses(&straight).len(), 6);
-    for part in [
-        "unet",
-        "unet_target",
-        "checkpoint-6/unet",
-        "checkpoint-6/unet_target",
-    ] {
-        same_tensors(&weights(&straight, part), &weights(&broken, part));
+    for folder in [".", "checkpoint-6"] {
+        for file in files {
+            same_tensors(&straight.join(folder).join(file), &broken.join(folder).join(file));
+        }
     }
     let state = Path::new("checkpoint-6/optimizer.safetensors");
     same_tensors(&straight.join(state), &broken.join(state));
@@ -115,19 +122,111 @@ fn resumes_bit_by_bit(flags: &[(&str, &str)]) {
 
 #[test]
 fn a_run_that_was_stopped_ends_as_if_it_had_not_been() {
-    resumes_bit_by_bit(&[]);
+    resumes_bit_by_bit(&[], &WHOLE);
 }
 
 #[test]
 fn so_does_one_in_bf16_with_accumulation_and_threads() {
-    resumes_bit_by_bit(&[
+    let flags = [
         ("mixed_precision", "bf16"),
         ("gradient_accumulation_steps", "2"),
         ("train_batch_size", "2"),
         ("dataloader_num_workers", "2"),
         ("lr_scheduler", "cosine"),
         ("lr_warmup_steps", "2"),
-    ]);
+    ];
+    resumes_bit_by_bit(&flags, &WHOLE);
+}
+
+#[test]
+fn so_do_adapters_with_dropout_and_a_moving_average() {
+    let flags = [
+        ("lora_rank", "3"),
+        ("lora_alpha", "5"),
+        ("lora_dropout", "0.2"),
+        ("ema_decay", "0.9"),
+    ];
+    resumes_bit_by_bit(&flags, &[ADAPTERS, AVERAGED_ADAPTERS]);
+}
+
+#[test]
+fn so_does_sdxl() {
+    let sdxl = fixtures().join("models/tiny-sdxl");
+    let flags = [("pretrained_teacher_model", sdxl.to_str().unwrap())];
+    resumes_bit_by_bit(&flags, &WHOLE);
+    let flags = [flags[0], ("lora_rank", "2"), ("mixed_precision", "bf16")];
+    resumes_bit_by_bit(&flags, &[ADAPTERS]);
+}
+
+#[test]
+fn adapters_are_learned_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        ("method", "lora"),
+        ("lora_rank", "2"),
+        ("lora_target_modules", "to_q,conv_in"),
+        ("checkpointing_steps", "4"),
+        ("max_train_steps", "4"),
+        ("lr_scheduler", "constant"),
+    ];
+    train(&options(folder.path(), &flags));
+    let left = [
+        "README.md",
+        "checkpoint-4",
+        "config.toml",
+        "metrics.jsonl",
+        ADAPTERS,
+        "scheduler",
+    ];
+    assert_eq!(names(folder.path()), left);
+    let adapters = read_tensors(&folder.path().join(ADAPTERS)).unwrap();
+    let conv_in = &adapters["unet.conv_in.lora_B.weight"];
+    assert_eq!(conv_in.size(), [8, 2, 1, 1]);
+    assert!(
+        adapters
+            .keys()
+            .all(|name| name.contains("conv_in") || name.contains(".to_q."))
+    );
+    // B starts as zeros.
+    for (name, tensor) in &adapters {
+        assert!(tensor.abs().max().double_value(&[]) > 0.0, "{name}");
+    }
+}
+
+#[test]
+fn dropout_changes_what_is_learned() {
+    let loss = |dropout: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = [
+            ("lora_rank", "2"),
+            ("lora_dropout", dropout),
+            ("max_train_steps", "3"),
+        ];
+        train(&options(folder.path(), &flags));
+        losses(folder.path())
+    };
+    let (without, with) = (loss("0"), loss("0.5"));
+    // Adapters that are zeros drop nothing.
+    assert_eq!(without[0], with[0]);
+    assert_ne!(without[2], with[2]);
+}
+
+#[test]
+fn sdxl_is_told_the_sizes_and_fixed_ones_if_asked() {
+    let first_loss = |flags: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let sdxl = fixtures().join("models/tiny-sdxl");
+        let mut all = vec![
+            ("pretrained_teacher_model", sdxl.to_str().unwrap()),
+            ("max_train_steps", "1"),
+            ("center_crop", ""),
+        ];
+        all.extend(flags);
+        train(&options(folder.path(), &all));
+        losses(folder.path())[0].1
+    };
+    // The same crop, told in two ways.
+    assert_ne!(first_loss(&[]), first_loss(&[("use_fix_crop_and_size", "")]));
 }
 
 #[test]

@@ -40,8 +40,8 @@ impl TrainFlags {
     }
 }
 
-/// What flags that are built ask for in values that are not: a teacher by its hub name or of another family,
-/// shards behind a URL or a pipe.
+/// What flags that are built ask for in values that are not: a teacher by its hub name, shards behind a URL
+/// or a pipe.
 fn later_values(config: &Config) -> Vec<LaterFlag> {
     let mut later = Vec::new();
     let mut asks = |name, feature| {
@@ -57,12 +57,6 @@ fn later_values(config: &Config) -> Vec<LaterFlag> {
         asks(
             "pretrained_teacher_model",
             "a teacher by its hub name: give its folder",
-        );
-    }
-    if teacher.is_some_and(|folder| folder.join("text_encoder_2").is_dir()) {
-        asks(
-            "pretrained_teacher_model",
-            "SDXL training: this teacher has a text_encoder_2",
         );
     }
     let is_remote =

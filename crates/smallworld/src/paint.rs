@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use fewstep_models::pipeline::{DdimOptions, LcmOptions, PictureNoise, Pipeline, PipelineOptions, Prompts};
+use fewstep_models::pipeline::{DdimOptions, LcmOptions, PictureNoise, Pipeline, PipelineOptions};
 use fewstep_models::schedule::LcmTimesteps;
 use fewstep_models::weights::Folder;
 use tch::{Device, Kind};
@@ -57,13 +57,9 @@ impl Painter {
             let first = pictures.len() as u64;
             let mut noise = PictureNoise::new(seed, first..first + chunk.len() as u64);
             let latents = noise.initial(&shape);
-            let mut prompts = Prompts {
-                cond: self.pipeline.encode_prompts(chunk)?.into(),
-                uncond: None,
-            };
+            let prompts = self.pipeline.prompts(chunk, None, &shape)?;
             let latents = match sampler {
                 Sampler::Ddim(steps) => {
-                    prompts.uncond = Some(self.pipeline.encode_prompts(&[""])?.into());
                     let options = DdimOptions {
                         steps,
                         guidance_scale,

@@ -1,9 +1,11 @@
-"""One micro-step of latent consistency distillation, full variant, with the reference's formulas in f32."""
+"""One micro-step of latent consistency distillation, full or LoRA, with the reference's formulas in f32."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 
 import torch
 from diffusers import UNet2DConditionModel
+from peft import LoraConfig
 
 from .loss import huber, l2
 from .schedule import DdimSolver, Schedule, boundary_scalings, guidance_embedding, per_sample
@@ -72,6 +74,57 @@ def make_student(
     return student
 
 
+@dataclass
+class Adapters:
+    """What the adapters of a LoRA student are like, under the names of the command line."""
+
+    lora_rank: int = 64
+    lora_alpha: float = 64.0
+    lora_target_modules: list[str] = field(default_factory=lambda: list(TARGETS))
+
+
+# The modules that the reference adapts unless it is told.
+TARGETS = (
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "proj_in",
+    "proj_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "downsamplers.0.conv",
+    "upsamplers.0.conv",
+    "time_emb_proj",
+)
+
+
+def make_lora_student(teacher: UNet2DConditionModel, adapters: Adapters) -> UNet2DConditionModel:
+    """Copy the teacher and put peft's adapters on it; only they want gradients."""
+    student = copy.deepcopy(teacher)
+    student.requires_grad_(False)
+    student.add_adapter(
+        LoraConfig(
+            r=adapters.lora_rank,
+            lora_alpha=adapters.lora_alpha,
+            target_modules=adapters.lora_target_modules,
+        )
+    )
+    return student
+
+
+def trained(student: UNet2DConditionModel) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that are trained, under the names of `fewstep debug step`."""
+    return {
+        name.replace(".default.", "."): parameter
+        for name, parameter in student.named_parameters()
+        if parameter.requires_grad
+    }
+
+
 class Distiller:
     """Student, teacher and target of one run."""
 
@@ -84,9 +137,7 @@ class Distiller:
         self.objective = objective
         self.teacher = teacher.requires_grad_(False).eval()
         self.student = student.train()
-        self.target = UNet2DConditionModel.from_config(student.config)
-        self.target.load_state_dict(student.state_dict())
-        self.target.requires_grad_(False)
+        self.target = copy.deepcopy(student).requires_grad_(False)
 
     def consistency(
         self, unet: UNet2DConditionModel, z: torch.Tensor, t: torch.Tensor, cond: torch.Tensor, inputs: Inputs
@@ -115,7 +166,7 @@ class Distiller:
         """Return loss (with its graph), model_pred, target and x_prev; `cond` replaces the embedding of w."""
         start, end = self.solver.ends(inputs.index)
         z = self.schedule.add_noise(inputs.latents, inputs.noise, start)
-        if cond is None:
+        if cond is None and self.student.config.time_cond_proj_dim:
             cond = guidance_embedding(inputs.w, self.student.config.time_cond_proj_dim)
         model_pred = self.consistency(self.student, z, start, cond, inputs)
         x_prev = self.teacher_step(z, start, inputs)

@@ -32,23 +32,25 @@ impl Conv2d {
     ) -> Self {
         let init = Init::Uniform(1.0 / ((inputs * kernel * kernel) as f64).sqrt());
         Conv2d {
-            weight: path.param("weight", &[outputs, inputs, kernel, kernel], init),
+            weight: path.map(&[outputs, inputs, kernel, kernel], init),
             bias: (bias == Bias::Yes).then(|| path.param("bias", &[outputs], init)),
             stride,
             padding,
         }
     }
 
-    /// Applies the convolution.
+    /// Applies the convolution, with the adapters attached to it.
     pub fn forward(&self, weights: &Weights, x: &Tensor) -> Tensor {
         let bias = self.bias.map(|slot| &weights[slot]);
-        x.conv2d(
+        let y = x.conv2d(
             &weights[self.weight],
             bias,
             [self.stride; 2],
             [self.padding; 2],
             [1, 1],
             1,
-        )
+        );
+        let adapters = weights.adapters(self.weight).iter();
+        adapters.fold(y, |y, adapter| y + adapter.conv2d(x, self.stride, self.padding))
     }
 }

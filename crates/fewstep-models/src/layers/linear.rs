@@ -17,14 +17,16 @@ impl Linear {
     pub fn new(path: &Path<'_>, inputs: i64, outputs: i64, bias: Bias) -> Self {
         let init = Init::Uniform(1.0 / (inputs as f64).sqrt());
         Linear {
-            weight: path.param("weight", &[outputs, inputs], init),
+            weight: path.map(&[outputs, inputs], init),
             bias: (bias == Bias::Yes).then(|| path.param("bias", &[outputs], init)),
         }
     }
 
-    /// Applies the map.
+    /// Applies the map, with the adapters attached to it.
     pub fn forward(&self, weights: &Weights, x: &Tensor) -> Tensor {
-        x.linear(&weights[self.weight], self.bias.map(|slot| &weights[slot]))
+        let y = x.linear(&weights[self.weight], self.bias.map(|slot| &weights[slot]));
+        let adapters = weights.adapters(self.weight).iter();
+        adapters.fold(y, |y, adapter| y + adapter.linear(x))
     }
 }
 

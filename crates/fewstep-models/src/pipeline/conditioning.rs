@@ -1,50 +1,8 @@
-//! What the UNet is told: prompts as embeddings, with and without guidance.
+//! What the UNet is told besides latents and timestep, with and without guidance.
 
-use libtorch_ext::{NoGrad, catch};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
-use crate::clip::{ClipTextModel, ClipTokenizer};
-use crate::params::Weights;
 use crate::unet::AddedConditions;
-use crate::weights::{Folder, ModelError};
-
-/// The tokenizer and text encoder of an SD 1.x or 2.x model.
-#[derive(Debug)]
-pub struct TextEncoder {
-    tokenizer: ClipTokenizer,
-    model: ClipTextModel,
-    weights: Weights,
-}
-
-impl TextEncoder {
-    /// Loads `tokenizer` and `text_encoder` of a model.
-    ///
-    /// # Errors
-    /// A component that is missing or not supported.
-    pub fn load(folder: &Folder, kind: Kind, device: Device) -> Result<Self, ModelError> {
-        let tokenizer = ClipTokenizer::load(&folder.path().join("tokenizer"))?;
-        let (model, weights) = ClipTextModel::load(&folder.component("text_encoder")?, kind, device)?;
-        Ok(TextEncoder {
-            tokenizer,
-            model,
-            weights,
-        })
-    }
-
-    /// The last hidden states of prompts, `[B, 77, D]`. An empty prompt is encoded like any other.
-    ///
-    /// # Errors
-    /// No prompts, or token ids that the encoder does not know.
-    pub fn encode<S: AsRef<str>>(&self, prompts: &[S]) -> Result<Tensor, ModelError> {
-        let input_ids = self.tokenizer.encode(prompts)?;
-        self.model.check_input_ids(&input_ids)?;
-        Ok(catch(|| {
-            let _no_grad = NoGrad::new();
-            let input_ids = input_ids.to_device(self.weights.device());
-            self.model.forward(&self.weights, &input_ids).last_hidden_state
-        })?)
-    }
-}
 
 /// What a UNet sees of one prompt for each picture.
 #[derive(Debug)]
@@ -74,6 +32,20 @@ pub struct Prompts {
     pub uncond: Option<Conditions>,
 }
 
+impl Prompts {
+    /// The prompts of some pictures: `rows` is `[K]` i64 on the embeddings' device, and the negative prompt
+    /// is all pictures' own.
+    pub fn rows(&self, rows: &Tensor) -> Self {
+        Prompts {
+            cond: self.cond.rows(rows),
+            uncond: self
+                .uncond
+                .as_ref()
+                .map(|uncond| uncond.map(Tensor::shallow_clone)),
+        }
+    }
+}
+
 impl From<Tensor> for Conditions {
     /// The embeddings of a model that wants nothing else.
     fn from(prompt_embeds: Tensor) -> Self {
@@ -86,7 +58,7 @@ impl From<Tensor> for Conditions {
 
 impl Conditions {
     /// The same, with a single row repeated for `batch` pictures.
-    pub(super) fn for_batch(&self, batch: i64) -> Self {
+    pub fn for_batch(&self, batch: i64) -> Self {
         self.map(|t| match t.size().first() {
             Some(1) => t.repeat_interleave_self_int(batch, 0, None),
             _ => t.shallow_clone(),
@@ -94,7 +66,7 @@ impl Conditions {
     }
 
     /// These conditions and below them `other`'s, as one batch. SDXL's count only where both have them.
-    pub(super) fn above(&self, other: &Conditions) -> Self {
+    pub fn above(&self, other: &Conditions) -> Self {
         Conditions {
             prompt_embeds: Tensor::cat(&[&self.prompt_embeds, &other.prompt_embeds], 0),
             added: match (&self.added, &other.added) {
@@ -108,15 +80,24 @@ impl Conditions {
     }
 
     /// The same, on `device`.
-    pub(super) fn to_device(&self, device: Device) -> Self {
+    pub fn to_device(&self, device: Device) -> Self {
         self.map(|t| t.to_device(device))
     }
 
     /// As a part of the UNet's input.
-    pub(super) fn added(&self) -> Option<AddedConditions<'_>> {
+    pub fn added(&self) -> Option<AddedConditions<'_>> {
         self.added.as_ref().map(|added| AddedConditions {
             text_embeds: &added.text_embeds,
             time_ids: &added.time_ids,
+        })
+    }
+
+    /// The conditions of some pictures: `rows` is `[K]` i64. What is one row for all stays so.
+    pub fn rows(&self, rows: &Tensor) -> Self {
+        let shared = self.prompt_embeds.size().first() == Some(&1);
+        self.map(|t| match t.size().first() {
+            Some(1) if !shared => t.shallow_clone(),
+            _ => t.index_select(0, rows),
         })
     }
 

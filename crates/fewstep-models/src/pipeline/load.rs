@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{DdimOptions, Decoder, Denoiser, LcmOptions, Prompts, StepDone, TextEncoder};
+use super::{
+    DdimOptions, Decoder, Denoiser, EncodedPrompts, Family, LcmOptions, Prompts, StepDone, TextEncoders,
+};
 use crate::params::Weights;
 use crate::schedule::SchedulerConfig;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -22,10 +24,12 @@ pub struct PipelineOptions {
     pub unet: Option<PathBuf>,
 }
 
-/// The components of an SD 1.x or 2.x model.
+/// The components of an SD 1.x, SD 2.x or SDXL model.
 #[derive(Debug)]
 pub struct Pipeline {
-    text_encoder: TextEncoder,
+    text_encoders: TextEncoders,
+    /// Whether the model takes zeros for no negative prompt (SDXL), or the embedding of the empty one.
+    zeros_for_empty_prompt: bool,
     unet: UNet2DConditionModel,
     weights: Weights,
     scheduler: SchedulerConfig,
@@ -38,13 +42,6 @@ impl Pipeline {
     /// # Errors
     /// A component that is missing, not supported, or does not fit the others.
     pub fn load(folder: &Folder, options: &PipelineOptions) -> Result<Self, ModelError> {
-        if folder.has("text_encoder_2") {
-            return Err(ModelError::malformed(
-                folder.path(),
-                "is an SDXL model (it has a `text_encoder_2`), whose prompts fewstep does not encode yet; use an \
-                 SD 1.x or 2.x model",
-            ));
-        }
         let PipelineOptions { device, dtype, .. } = *options;
         let (unet, weights, scheduler) = load_unet(folder, options)?;
         let decoder = Decoder::load(&folder.component("vae")?, device)?;
@@ -59,7 +56,8 @@ impl Pipeline {
             ));
         }
         Ok(Pipeline {
-            text_encoder: TextEncoder::load(folder, dtype, device)?,
+            text_encoders: TextEncoders::load(folder, dtype, device)?,
+            zeros_for_empty_prompt: zeros_for_empty_prompt(folder)?,
             unet,
             weights,
             scheduler,
@@ -103,12 +101,34 @@ impl Pipeline {
         }
     }
 
-    /// The embeddings `[B, 77, D]` of prompts; see [`TextEncoder::encode`].
+    /// What the UNet is told of prompts and of one negative prompt for all of them, for pictures of
+    /// `latent_shape` (`[C, h, w]`). SDXL hears the picture's size as the original and the target one,
+    /// without a crop; where there is no negative prompt it gets zeros, if its model_index.json says so.
     ///
     /// # Errors
-    /// No prompts, or token ids that the encoder does not know.
-    pub fn encode_prompts<S: AsRef<str>>(&self, prompts: &[S]) -> Result<Tensor, ModelError> {
-        self.text_encoder.encode(prompts)
+    /// No prompts, or token ids that an encoder does not know.
+    pub fn prompts<S: AsRef<str>>(
+        &self,
+        prompts: &[S],
+        negative_prompt: Option<&str>,
+        latent_shape: &[i64; 3],
+    ) -> Result<Prompts, ModelError> {
+        let cond = self.text_encoders.encode(prompts)?;
+        let uncond = match negative_prompt {
+            None if self.zeros_for_empty_prompt && cond.text_embeds.is_some() => {
+                self.text_encoders.encode(&[""])?.zeros_like()
+            }
+            negative => self.text_encoders.encode(&[negative.unwrap_or_default()])?,
+        };
+        let downscale = self.decoder.vae().config().downscale();
+        let [height, width] = [latent_shape[1], latent_shape[2]].map(|side| (side * downscale) as f32);
+        let time_ids = Tensor::f_from_slice(&[height, width, 0.0, 0.0, height, width])?.f_view([1, 6])?;
+        let time_ids = time_ids.f_to_device(self.weights.device())?;
+        let told = |encoded: EncodedPrompts| encoded.with_sizes(&time_ids);
+        Ok(Prompts {
+            cond: told(cond),
+            uncond: Some(told(uncond)),
+        })
     }
 
     /// Multistep consistency sampling; see [`Denoiser::lcm`].
@@ -147,6 +167,15 @@ impl Pipeline {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor, ModelError> {
         self.decoder.decode(latents)
     }
+}
+
+/// What model_index.json says of the empty negative prompt; diffusers' default is zeros.
+fn zeros_for_empty_prompt(folder: &Folder) -> Result<bool, ModelError> {
+    if Family::of(folder) == Family::Sd {
+        return Ok(false);
+    }
+    let index = folder.index()?;
+    Ok(index["force_zeros_for_empty_prompt"].as_bool().unwrap_or(true))
 }
 
 /// The UNet that the options ask for, its weights, and the noise schedule that goes with it.

@@ -9,10 +9,12 @@ mod denoiser;
 mod load;
 mod noise;
 mod sample;
+mod text;
 
-pub use conditioning::{AddedTensors, Conditions, Prompts, TextEncoder};
+pub use conditioning::{AddedTensors, Conditions, Prompts};
 pub use decoder::{Decoder, Rgb8};
 pub use denoiser::Denoiser;
 pub use load::{Pipeline, PipelineOptions, load_unet};
 pub use noise::PictureNoise;
 pub use sample::{DdimOptions, LcmOptions, StepDone};
+pub use text::{EncodedPrompts, Family, TextEncoders};

@@ -24,8 +24,6 @@ impl LaterFlag {
     }
 }
 
-const LORA: &str = "LoRA training";
-const SDXL: &str = "SDXL training";
 const TRACKERS: &str = "trackers and validation pictures";
 const HUB: &str = "the model hub";
 const RANKS: &str = "training with several ranks";
@@ -53,11 +51,6 @@ const fn switch(name: &'static str, feature: &'static str) -> LaterFlag {
 
 /// All of them.
 pub const LATER: &[LaterFlag] = &[
-    value("lora_rank", LORA),
-    value("lora_alpha", LORA),
-    value("lora_dropout", LORA),
-    value("lora_target_modules", LORA),
-    switch("use_fix_crop_and_size", SDXL),
     value("report_to", TRACKERS).unless("none"),
     value("logging_dir", TRACKERS),
     value("tracker_project_name", TRACKERS),

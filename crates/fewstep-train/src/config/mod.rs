@@ -5,6 +5,7 @@
 //! reads no models and no data.
 
 mod choices;
+mod derived;
 mod later;
 mod sections;
 mod validate;
@@ -15,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub use choices::{CondProjInit, Interpolation, LossType, LrSchedule, Method, MixedPrecision};
 pub use later::{LATER, LaterFlag};
-pub use sections::{Config, DataConfig, DistillationConfig, Flag, ModelConfig, OptimizerConfig, RunConfig};
+pub use sections::{
+    Config, DataConfig, DistillationConfig, Flag, LoraConfig, ModelConfig, OptimizerConfig, RunConfig,
+};
 pub use value::FlagKind;
 
 /// What is wrong with a run's options.
@@ -237,8 +240,8 @@ mod tests {
             "--loss_type: `l1` is none of l2, huber"
         );
         assert_eq!(
-            message("lora_rank", "4"),
-            "not yet: --lora_rank (LoRA training); leave it out"
+            message("use_8bit_adam", "true"),
+            "not yet: --use_8bit_adam (training in less memory); leave it out"
         );
         assert!(message("resolution", "-3").contains("--resolution: `-3` is not a whole number"));
     }

@@ -92,16 +92,34 @@ sections! {
         pretrained_teacher_model: Option<PathBuf> = None,
         /// A folder with another VAE, itself or in vae/ inside, to be used instead of the teacher's.
         pretrained_vae_model_name_or_path: Option<PathBuf> = None,
-        /// Train the whole UNet (full) or low-rank adapters (lora).
-        method: Method = Method::Full,
+        /// Train the whole UNet (full) or low-rank adapters (lora): full unless an option of the adapters is
+        /// given.
+        method: Option<Method> = None,
         /// Width of the embedding of the guidance scale that the student gets if the teacher has none.
         unet_time_cond_proj_dim: u32 = 256,
         /// How the new projection of that embedding starts. With zeros the student starts as the teacher;
         /// default is torch's uniform start, which the reference uses.
         cond_proj_init: CondProjInit = CondProjInit::Zeros,
+        /// The dtype in which the VAE computes: f32 (no) for an SDXL teacher, whose VAE overflows in fp16, and
+        /// mixed_precision's for others, unless given.
+        vae_precision: Option<MixedPrecision> = None,
         /// Store the teacher in the compute dtype. Frozen networks always are: accepted so that the
         /// reference's command lines work.
         cast_teacher_unet: bool = false,
+    }
+
+    /// Low-rank adapters (LoRA) on the teacher's UNet, trained in place of the whole.
+    lora: LoraConfig {
+        /// Rank of the adapters: 64 unless given.
+        lora_rank: Option<u32> = None,
+        /// Adapters count alpha/rank times: 64 unless given.
+        lora_alpha: Option<f64> = None,
+        /// Share of an adapter's inputs that are dropped in training, from 0 to 1: 0 unless given. The target
+        /// drops nothing.
+        lora_dropout: Option<f64> = None,
+        /// The modules that get an adapter, separated by commas: their names in the UNet, or the ends of
+        /// such names. Unless given, all linear maps and convolutions of the blocks.
+        lora_target_modules: Option<String> = None,
     }
 
     /// Where the run lies, on what it runs, and what it leaves behind.
@@ -133,12 +151,16 @@ sections! {
         /// WebDataset shards: paths with {00000..00099} or {a,b} expanded and :: between several. May be
         /// given several times. Required.
         train_shards_path_or_url: Vec<String> = Vec::new(),
-        /// The side of the square pictures, in pixels: the shorter side is resized to it, then cropped.
-        resolution: u32 = 512,
+        /// The side of the square pictures, in pixels: the shorter side is resized to it, then cropped. 512
+        /// unless given, 1024 for SDXL.
+        resolution: Option<u32> = None,
         /// The filter that resizes, as Pillow's of the same name.
         interpolation_type: Interpolation = Interpolation::Bilinear,
         /// Crop the middle instead of a random place.
         center_crop: bool = false,
+        /// SDXL: crop the middle, and tell the UNet the sizes of a picture that was made whole in the trained
+        /// resolution. (The reference tells the same of a random crop.)
+        use_fix_crop_and_size: bool = false,
         /// Mirror half of the pictures.
         random_flip: bool = false,
         /// Samples that the shuffle window over the shards holds.
@@ -159,8 +181,8 @@ sections! {
 
     /// The optimiser and its learning rate.
     optimizer: OptimizerConfig {
-        /// The learning rate after warm-up. 1e-6 unless given (the reference's 1e-4 is too high for a whole
-        /// UNet).
+        /// The learning rate after warm-up: unless given 1e-4 for adapters and 1e-6 for a whole UNet (for
+        /// which the reference's 1e-4 is too high).
         learning_rate: Option<f64> = None,
         /// Multiply the learning rate by gradient_accumulation_steps and train_batch_size.
         scale_lr: bool = false,
@@ -186,7 +208,8 @@ sections! {
     /// Latent consistency distillation itself.
     distillation: DistillationConfig {
         /// Least guidance scale w, in the paper's sense: w = 7.5 is what pipelines call guidance_scale 8.5.
-        w_min: f64 = 5.0,
+        /// 5 unless given, 3 for SDXL.
+        w_min: Option<f64> = None,
         /// Largest guidance scale w.
         w_max: f64 = 15.0,
         /// Steps of the DDIM solver that distillation skips along (N).
@@ -199,7 +222,8 @@ sections! {
         timestep_scaling_factor: f64 = 10.0,
         /// Pictures that the VAE encodes at once.
         vae_encode_batch_size: u32 = 32,
-        /// Decay rate of the target network, a moving average of the student.
-        ema_decay: f64 = 0.95,
+        /// Decay rate of the target network, a moving average of the student: 0.95 unless given. Adapters
+        /// have one only if it is given; else the target is the student itself.
+        ema_decay: Option<f64> = None,
     }
 }

@@ -1,13 +1,6 @@
-//! What the options must be, each for itself and together, and the values that follow from them.
-
-use std::path::PathBuf;
+//! What the options must be, each for itself and together.
 
 use super::{Config, ConfigError, LrSchedule, Method};
-
-/// The learning rate of a whole UNet, unless one is given.
-const FULL_LEARNING_RATE: f64 = 1e-6;
-/// The warm-up of the schedules that have one, unless one is given.
-const WARMUP_STEPS: u64 = 500;
 
 impl Config {
     /// Checks every option, and all of them together.
@@ -32,13 +25,6 @@ impl Config {
     /// The first thing that is wrong, naming its flag.
     pub fn validate_step(&self) -> Result<(), ConfigError> {
         self.teacher()?;
-        if self.model.method == Method::Lora {
-            return Err(ConfigError::ValueNotYet {
-                flag: "method",
-                value: self.model.method.to_string(),
-                feature: "LoRA training",
-            });
-        }
         self.validate_ranges()?;
         self.validate_together()
     }
@@ -46,7 +32,7 @@ impl Config {
     fn validate_ranges(&self) -> Result<(), ConfigError> {
         let (data, optimizer, distillation) = (&self.data, &self.optimizer, &self.distillation);
         for (flag, number) in [
-            ("resolution", data.resolution),
+            ("resolution", self.resolution()),
             ("train_batch_size", data.train_batch_size),
             ("shuffle_buffer_size", data.shuffle_buffer_size),
             (
@@ -56,6 +42,7 @@ impl Config {
             ("unet_time_cond_proj_dim", self.model.unet_time_cond_proj_dim),
             ("num_ddim_timesteps", distillation.num_ddim_timesteps),
             ("vae_encode_batch_size", distillation.vae_encode_batch_size),
+            ("lora_rank", self.lora.rank()),
         ] {
             check(flag, number > 0, || "it must be at least 1".to_owned())?;
         }
@@ -72,6 +59,7 @@ impl Config {
             ("timestep_scaling_factor", distillation.timestep_scaling_factor),
             ("adam_epsilon", optimizer.adam_epsilon),
             ("max_grad_norm", optimizer.max_grad_norm),
+            ("lora_alpha", self.lora.alpha()),
         ] {
             check(flag, number > 0.0, || {
                 format!("it is {number} and must be above 0")
@@ -94,7 +82,7 @@ impl Config {
             })?;
         }
         for (flag, number) in [
-            ("ema_decay", distillation.ema_decay),
+            ("ema_decay", distillation.ema_decay.unwrap_or(0.0)),
             ("proportion_empty_prompts", data.proportion_empty_prompts),
         ] {
             check(flag, (0.0..=1.0).contains(&number), || {
@@ -105,10 +93,21 @@ impl Config {
     }
 
     fn validate_together(&self) -> Result<(), ConfigError> {
-        let (w_min, w_max) = (self.distillation.w_min, self.distillation.w_max);
+        let (w_min, w_max) = self.w_range();
         check("w_max", w_min <= w_max, || {
             format!("it is {w_max}, below --w_min, which is {w_min}")
         })?;
+        check("lora_dropout", (0.0..1.0).contains(&self.lora.dropout()), || {
+            format!("it is {} and must be at least 0 and below 1", self.lora.dropout())
+        })?;
+        check(
+            "method",
+            self.method() == Method::Lora || !self.lora.is_asked_for(),
+            || {
+                "it is full, but an option of the adapters (--lora_...) is given: leave one of them out"
+                    .to_owned()
+            },
+        )?;
         let optimizer = &self.optimizer;
         check(
             "lr_warmup_steps",
@@ -124,80 +123,6 @@ impl Config {
                 || self.learning_rate() > crate::lr::POLYNOMIAL_END,
             || "the polynomial schedule falls to 1e-7 and must start above it".to_owned(),
         )
-    }
-
-    /// The teacher's folder.
-    ///
-    /// # Errors
-    /// It is not given.
-    pub fn teacher(&self) -> Result<PathBuf, ConfigError> {
-        self.model
-            .pretrained_teacher_model
-            .clone()
-            .ok_or(ConfigError::Missing {
-                flag: "pretrained_teacher_model",
-                hint: "give the folder of the teacher, in diffusers' layout",
-            })
-    }
-
-    /// The learning rate before `scale_lr`.
-    fn base_learning_rate(&self) -> f64 {
-        self.optimizer.learning_rate.unwrap_or(FULL_LEARNING_RATE)
-    }
-
-    /// The learning rate after warm-up.
-    pub fn learning_rate(&self) -> f64 {
-        let scale = if self.optimizer.scale_lr {
-            f64::from(self.optimizer.gradient_accumulation_steps) * f64::from(self.data.train_batch_size)
-        } else {
-            1.0
-        };
-        self.base_learning_rate() * scale
-    }
-
-    /// Optimiser steps over which the learning rate rises.
-    pub fn warmup_steps(&self) -> u64 {
-        let default = match self.optimizer.lr_scheduler {
-            LrSchedule::Constant => 0,
-            _ => WARMUP_STEPS,
-        };
-        self.optimizer.lr_warmup_steps.unwrap_or(default)
-    }
-
-    /// Optimiser steps of the whole run: `max_train_steps`, or `num_train_epochs` of `max_train_samples`.
-    ///
-    /// As in the reference an epoch is rounded up to whole micro-batches on every decoding thread, then to
-    /// whole optimiser steps.
-    ///
-    /// # Errors
-    /// Neither is given.
-    pub fn training_steps(&self) -> Result<u64, ConfigError> {
-        let data = &self.data;
-        if let Some(steps) = data.max_train_steps {
-            return Ok(steps);
-        }
-        let samples = data.max_train_samples.ok_or(ConfigError::Missing {
-            flag: "max_train_steps",
-            hint: "give the number of optimiser steps, or --max_train_samples with --num_train_epochs",
-        })?;
-        let threads = u64::from(data.dataloader_num_workers.max(1));
-        let micro_batches = samples.div_ceil(u64::from(data.train_batch_size) * threads) * threads;
-        let steps = micro_batches.div_ceil(u64::from(self.optimizer.gradient_accumulation_steps));
-        Ok(data.num_train_epochs.saturating_mul(steps))
-    }
-
-    /// Samples in one optimiser step.
-    pub fn samples_per_step(&self) -> u64 {
-        u64::from(self.data.train_batch_size) * u64::from(self.optimizer.gradient_accumulation_steps)
-    }
-
-    /// The same options with those filled in that follow from others.
-    pub fn resolved(&self) -> Config {
-        let mut config = self.clone();
-        config.optimizer.learning_rate = Some(self.base_learning_rate());
-        config.optimizer.lr_warmup_steps = Some(self.warmup_steps());
-        config.data.max_train_steps = self.training_steps().ok();
-        config
     }
 }
 

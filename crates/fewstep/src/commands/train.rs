@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use fewstep_train::config::Config;
+use fewstep_train::config::{Config, Method};
 use fewstep_train::{Ending, Event, MemoryPlan, Observer, Report, Start, StepMetrics, Stop};
 
 use crate::failure;
@@ -31,14 +31,16 @@ Examples:
       --train_shards_path_or_url 'data/{00000..00099}.tar' --dataloader_num_workers 8 \\
       --mixed_precision bf16 --train_batch_size 12 --learning_rate 1e-6 --loss_type huber \\
       --max_train_steps 1000 --checkpointing_steps 200
+  fewstep train --pretrained_teacher_model models/sdxl --output_dir runs/sdxl-lora --lora_rank 64 \\
+      --train_shards_path_or_url 'data/{00000..00099}.tar' --mixed_precision bf16 --max_train_steps 1000
   fewstep train --config runs/sd15/config.toml --max_train_steps 2000
   fewstep train --config run.toml --dry-run
 
 Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from
-there. The results, OUT/unet, OUT/unet_target and OUT/scheduler, are folders that diffusers loads.
+there. The results are folders and files that diffusers loads: OUT/unet and OUT/unet_target, or with
+adapters OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
-Not yet, and answered by name: LoRA and SDXL training, trackers and validation pictures, the model
-hub, shards that are not local files, several ranks, 8-bit Adam, gradient checkpointing, caches, and
+Not yet, and answered by name: trackers and validation pictures, the model hub, shards that are not local files, several ranks, 8-bit Adam, gradient checkpointing, caches, and
 folders of pictures.";
 
 /// Trains to the end, or until it is told to stop.
@@ -211,10 +213,19 @@ fn closing(report: &Report, config: &Config) -> String {
     }
     let (steps, samples, out) = (report.steps, report.samples, config.run.output_dir.display());
     text + &match &report.ending {
-        Ending::Finished => format!(
-            "done after {steps} steps and {samples} samples: the student is in {out}/unet, its moving average in \
-             {out}/unet_target"
-        ),
+        Ending::Finished => {
+            let (student, average) = match config.method() {
+                Method::Full => ("unet", "unet_target"),
+                Method::Lora => ("pytorch_lora_weights.safetensors", "lora_target"),
+            };
+            let average = match config.ema_decay() {
+                Some(_) => format!(", its moving average in {out}/{average}"),
+                None => String::new(),
+            };
+            format!(
+                "done after {steps} steps and {samples} samples: the student is in {out}/{student}{average}"
+            )
+        }
         Ending::Interrupted { checkpoint } => format!(
             "stopped after {steps} steps and {samples} samples; the same command goes on from {}",
             checkpoint.display()

@@ -10,11 +10,13 @@ use crate::train_flags::TrainFlags;
 
 /// Runs one training step on tensors from a file, and writes everything that it computed.
 ///
-/// Inputs: latents (B,4,h,w; scaled), noise (same), index (B), w (B), prompt_embeds (B,77,D),
-/// uncond_prompt_embeds (B or 1,77,D), and init.PARAMETER for every parameter of the student that is to be
-/// overwritten; the target starts as a copy of that student.
+/// Inputs: latents (B,4,h,w; scaled), noise (same), index (B), w (B), prompt_embeds (B,77,D), for SD
+/// uncond_prompt_embeds (B or 1,77,D), for SDXL text_embeds (B,P) and time_ids (B,6), and init.PARAMETER for
+/// every trained parameter that is to be overwritten (of adapters: MODULE.lora_A.weight and
+/// MODULE.lora_B.weight); the target starts as a copy of that student.
 ///
-/// Outputs, as f32: loss, model_pred, target, x_prev, and grad.PARAMETER for every parameter, before clipping.
+/// Outputs, as f32: loss, model_pred, target, x_prev, and grad.PARAMETER for every trained parameter, before
+/// clipping.
 ///
 /// It takes every flag of `fewstep train`, so that a run's command line can be replayed; those that do not
 /// shape a step (its data, its output folder) play no part.

@@ -14,8 +14,7 @@ use crate::progress::Progress;
 /// Settings that do not fit the model, and what LibTorch refuses.
 pub(super) fn paint(args: &Args, pipeline: &Pipeline, prompts: &[String]) -> anyhow::Result<Vec<Rgb8>> {
     let shape = pipeline.latent_shape(args.height.map(i64::from), args.width.map(i64::from))?;
-    let embeds = pipeline.encode_prompts(prompts)?;
-    let uncond = pipeline.encode_prompts(&[args.negative_prompt.as_deref().unwrap_or_default()])?;
+    let told = pipeline.prompts(prompts, args.negative_prompt.as_deref(), &shape)?;
     let numbers = (0..prompts.len() as u64 * u64::from(args.num_images)).collect::<Vec<_>>();
     let batches = numbers.chunks(args.batch_size as usize);
     let steps = u64::from(args.steps());
@@ -26,11 +25,8 @@ pub(super) fn paint(args: &Args, pipeline: &Pipeline, prompts: &[String]) -> any
             .iter()
             .map(|number| (number / u64::from(args.num_images)) as i64)
             .collect::<Vec<_>>();
-        let rows = Tensor::from_slice(&rows).to_device(embeds.device());
-        let prompts = Prompts {
-            cond: embeds.f_index_select(0, &rows)?.into(),
-            uncond: Some(uncond.shallow_clone().into()),
-        };
+        let rows = Tensor::from_slice(&rows).to_device(told.cond.prompt_embeds.device());
+        let prompts = told.rows(&rows);
         let mut noise = PictureNoise::new(args.seed, batch.iter().copied());
         let start = noise.initial(&shape);
         let done = |step: usize| {

@@ -1,0 +1,168 @@
+//! Prompts to embeddings: the tokenizers and text encoders of a model, one pair for SD 1.x and 2.x, two for
+//! SDXL.
+
+use libtorch_ext::{NoGrad, catch};
+use tch::{Device, Kind, Tensor};
+
+use super::conditioning::{AddedTensors, Conditions};
+use crate::clip::{ClipOutput, ClipTextModel, ClipTokenizer};
+use crate::params::Weights;
+use crate::weights::{Folder, ModelError};
+
+/// Which conditions a model's UNet wants, told by its text encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// SD 1.x and 2.x: one text encoder, the last hidden state.
+    Sd,
+    /// SDXL: two text encoders, a pooled embedding, and sizes.
+    Sdxl,
+}
+
+impl Family {
+    /// The family of a model's folder.
+    pub fn of(folder: &Folder) -> Self {
+        match folder.has(SECOND.1) {
+            true => Family::Sdxl,
+            false => Family::Sd,
+        }
+    }
+}
+
+const FIRST: (&str, &str) = ("tokenizer", "text_encoder");
+const SECOND: (&str, &str) = ("tokenizer_2", "text_encoder_2");
+
+/// What a model reads prompts with.
+#[derive(Debug)]
+pub struct TextEncoders {
+    first: Encoder,
+    /// SDXL's.
+    second: Option<Encoder>,
+}
+
+#[derive(Debug)]
+struct Encoder {
+    tokenizer: ClipTokenizer,
+    model: ClipTextModel,
+    weights: Weights,
+}
+
+/// Prompts as a UNet attends to them.
+#[derive(Debug)]
+pub struct EncodedPrompts {
+    /// `[B, S, D]`: SD's last hidden states; SDXL's penultimate ones of both encoders, side by side.
+    pub prompt_embeds: Tensor,
+    /// SDXL's pooled embeddings, of the second encoder: `[B, P]`.
+    pub text_embeds: Option<Tensor>,
+}
+
+impl TextEncoders {
+    /// Loads the text encoders of a model with their tokenizers.
+    ///
+    /// # Errors
+    /// A component that is missing or not supported, or a second encoder without a projection.
+    pub fn load(folder: &Folder, kind: Kind, device: Device) -> Result<Self, ModelError> {
+        let second = match Family::of(folder) {
+            Family::Sd => None,
+            Family::Sdxl => Some(Encoder::load(folder, SECOND, kind, device)?),
+        };
+        if let Some(second) = &second
+            && second.model.config().projection_dim.is_none()
+        {
+            return Err(ModelError::malformed(
+                &folder.path().join(SECOND.1),
+                "has no text projection (its config's architectures must name CLIPTextModelWithProjection), but \
+                 SDXL's pooled embedding is made by it",
+            ));
+        }
+        Ok(TextEncoders {
+            first: Encoder::load(folder, FIRST, kind, device)?,
+            second,
+        })
+    }
+
+    /// Which family these encoders belong to.
+    pub fn family(&self) -> Family {
+        match self.second {
+            None => Family::Sd,
+            Some(_) => Family::Sdxl,
+        }
+    }
+
+    /// The embeddings of prompts. An empty prompt is encoded like any other.
+    ///
+    /// # Errors
+    /// No prompts, or token ids that an encoder does not know.
+    pub fn encode<S: AsRef<str>>(&self, prompts: &[S]) -> Result<EncodedPrompts, ModelError> {
+        let first = self.first.encode(prompts)?;
+        let Some(second) = &self.second else {
+            return Ok(EncodedPrompts {
+                prompt_embeds: first.last_hidden_state,
+                text_embeds: None,
+            });
+        };
+        let second = second.encode(prompts)?;
+        let states = [first.penultimate_hidden_state, second.penultimate_hidden_state];
+        Ok(EncodedPrompts {
+            prompt_embeds: catch(|| Tensor::cat(&states, -1))?,
+            text_embeds: Some(second.pooled),
+        })
+    }
+}
+
+impl Encoder {
+    fn load(
+        folder: &Folder,
+        (tokenizer, model): (&str, &str),
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let tokenizer = ClipTokenizer::load(&folder.path().join(tokenizer))?;
+        let (model, weights) = ClipTextModel::load(&folder.component(model)?, kind, device)?;
+        Ok(Encoder {
+            tokenizer,
+            model,
+            weights,
+        })
+    }
+
+    fn encode<S: AsRef<str>>(&self, prompts: &[S]) -> Result<ClipOutput, ModelError> {
+        let input_ids = self.tokenizer.encode(prompts)?;
+        self.model.check_input_ids(&input_ids)?;
+        Ok(catch(|| {
+            let _no_grad = NoGrad::new();
+            let input_ids = input_ids.to_device(self.weights.device());
+            self.model.forward(&self.weights, &input_ids)
+        })?)
+    }
+}
+
+impl EncodedPrompts {
+    /// The same embeddings in `kind`.
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        self.map(|t| t.to_kind(kind))
+    }
+
+    /// All zeros in the same shapes: what SDXL takes for no prompt at all.
+    pub fn zeros_like(&self) -> Self {
+        self.map(Tensor::zeros_like)
+    }
+
+    /// What a UNet is told with these prompts; `time_ids` (`[B, 6]` f32) are SDXL's sizes and mean nothing to
+    /// others.
+    pub fn with_sizes(self, time_ids: &Tensor) -> Conditions {
+        Conditions {
+            prompt_embeds: self.prompt_embeds,
+            added: self.text_embeds.map(|text_embeds| AddedTensors {
+                text_embeds,
+                time_ids: time_ids.shallow_clone(),
+            }),
+        }
+    }
+
+    fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+        EncodedPrompts {
+            prompt_embeds: f(&self.prompt_embeds),
+            text_embeds: self.text_embeds.as_ref().map(f),
+        }
+    }
+}

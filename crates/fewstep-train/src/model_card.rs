@@ -1,0 +1,110 @@
+//! The README.md of a finished run: what was trained from what, and how to paint with it.
+
+use std::fmt::Write;
+
+use crate::config::{Config, Method};
+
+/// The model card of a run of `steps` optimiser steps over `samples` samples.
+pub(crate) fn model_card(config: &Config, steps: u64, samples: u64) -> String {
+    let teacher = match &config.model.pretrained_teacher_model {
+        Some(path) => path.display().to_string(),
+        None => String::new(),
+    };
+    let output = config.run.output_dir.display().to_string();
+    let (low, high) = guidance_scales(config);
+    let title = format!("A latent consistency model of {teacher}");
+    let (tags, what, uses) = match config.method() {
+        Method::Full => (
+            "",
+            whole(&teacher, low, high),
+            use_whole(&teacher, &output, low, high),
+        ),
+        Method::Lora => ("- lora\n", adapters(&teacher), use_adapters(&teacher, &output)),
+    };
+    format!(
+        "---\nlibrary_name: diffusers\ntags:\n- latent-consistency-model\n- text-to-image\n{tags}---\n\n\
+         # {title}\n\n{what}\n\n{}\nAll settings are in `config.toml`.\n\n## Use it\n\n{uses}",
+        settings(config, steps, samples)
+    )
+}
+
+/// The trained range, as pipelines speak of it: guidance_scale = w + 1.
+fn guidance_scales(config: &Config) -> (f64, f64) {
+    let (low, high) = config.w_range();
+    (low + 1.0, high + 1.0)
+}
+
+fn settings(config: &Config, steps: u64, samples: u64) -> String {
+    let distillation = &config.distillation;
+    let (low, high) = guidance_scales(config);
+    let mut rows = vec![
+        ("optimiser steps", steps.to_string()),
+        ("samples seen", samples.to_string()),
+        ("data", config.data.train_shards_path_or_url.join(" ")),
+        ("resolution", config.resolution().to_string()),
+        ("learning rate", format!("{:e}", config.learning_rate())),
+        ("loss", distillation.loss_type.to_string()),
+        ("solver steps (N)", distillation.num_ddim_timesteps.to_string()),
+        ("guidance scales", format!("{low} to {high}")),
+        ("mixed precision", config.run.mixed_precision.to_string()),
+        ("seed", config.run.seed.to_string()),
+    ];
+    if let Some(decay) = config.ema_decay() {
+        rows.push(("EMA decay", decay.to_string()));
+    }
+    if config.method() == Method::Lora {
+        let (rank, alpha) = (config.lora.rank(), config.lora.alpha());
+        rows.push(("adapters", format!("rank {rank}, alpha {alpha}")));
+    }
+    let mut table = "| setting | value |\n|---|---|\n".to_owned();
+    for (name, value) in rows {
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "| {name} | {value} |");
+    }
+    table
+}
+
+fn whole(teacher: &str, low: f64, high: f64) -> String {
+    format!(
+        "A UNet that paints in one to eight steps, distilled from `{teacher}` with fewstep. `unet_target/` is the \
+         moving average of `unet/` and usually the better one; `scheduler/` goes with both. The guidance scale \
+         is an input of the network: it was trained with {low} to {high}, and there is no second pass for it."
+    )
+}
+
+fn use_whole(teacher: &str, output: &str, low: f64, high: f64) -> String {
+    let middle = (low + high) / 2.0;
+    format!(
+        "```sh\n\
+         fewstep generate --model {teacher} --unet {output}/unet_target --prompt \"...\" --steps 4 \
+         --guidance_scale {middle} --out picture.png\n\
+         ```\n\n\
+         ```python\n\
+         from diffusers import DiffusionPipeline, LCMScheduler, UNet2DConditionModel\n\n\
+         unet = UNet2DConditionModel.from_pretrained(\"{output}\", subfolder=\"unet_target\")\n\
+         pipe = DiffusionPipeline.from_pretrained(\"{teacher}\", unet=unet)\n\
+         pipe.scheduler = LCMScheduler.from_pretrained(\"{output}\", subfolder=\"scheduler\")\n\
+         picture = pipe(\"...\", num_inference_steps=4, guidance_scale={middle}).images[0]\n\
+         ```\n"
+    )
+}
+
+fn adapters(teacher: &str) -> String {
+    format!(
+        "Low-rank adapters (LoRA) with which `{teacher}`, and models made from it, paint in one to eight steps; \
+         distilled with fewstep. The guidance is in the adapters: paint with a guidance scale of 1, which asks \
+         the network once a step, or a little above."
+    )
+}
+
+fn use_adapters(teacher: &str, output: &str) -> String {
+    format!(
+        "```python\n\
+         from diffusers import DiffusionPipeline, LCMScheduler\n\n\
+         pipe = DiffusionPipeline.from_pretrained(\"{teacher}\")\n\
+         pipe.load_lora_weights(\"{output}\", weight_name=\"pytorch_lora_weights.safetensors\")\n\
+         pipe.scheduler = LCMScheduler.from_pretrained(\"{output}\", subfolder=\"scheduler\")\n\
+         picture = pipe(\"...\", num_inference_steps=4, guidance_scale=1.0).images[0]\n\
+         ```\n"
+    )
+}
