@@ -30,6 +30,7 @@ KINDS = (
     "lora",
     "resize",
     "shards",
+    "parquet",
 )
 
 

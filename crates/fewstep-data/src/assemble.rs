@@ -83,7 +83,7 @@ impl Assembler {
         let numbers = 3 * (square.side as usize).pow(2);
         let out = &mut batch.pixels[batch.captions.len() * numbers..][..numbers];
         picture::write_square(&decoded.picture, square, out);
-        batch.captions.push(decoded.caption);
+        batch.captions.push(self.caption(decoded.captions, number));
         batch.sample_numbers.push(number);
         batch.keys.push(decoded.name);
         batch.sizes.push(PictureSizes {
@@ -91,6 +91,15 @@ impl Assembler {
             crop_top_left: square.top_left_seen(decoded.picture.width),
             target: (square.side, square.side),
         });
+    }
+
+    /// Draws one of the captions for sample `number`.
+    fn caption(&self, captions: Vec<String>, number: u64) -> String {
+        let place = match captions.len() {
+            0 | 1 => 0,
+            several => Stream::new(self.config.seed, Purpose::CaptionChoice, number).below(several as u64),
+        };
+        captions.into_iter().nth(place as usize).unwrap_or_default()
     }
 
     /// Draws the place of the crop, and which way round it is shown, for sample `number`.
@@ -125,6 +134,7 @@ impl Assembler {
         if self.cursor.passed == 0 {
             return Err(DataError::NothingPassed {
                 shards: self.shards,
+                noun: self.config.origin.noun(),
                 drops: Box::new(self.cursor.drops.clone()),
             });
         }

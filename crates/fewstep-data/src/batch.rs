@@ -7,7 +7,7 @@ pub struct Batch {
     pub pixels: Vec<f32>,
     /// Height and width of the pictures.
     pub resolution: u32,
-    /// As they stand in the shards.
+    /// As they stand in the data; of several for one picture, the one drawn.
     pub captions: Vec<String>,
     /// Consecutive numbers, counted from 0 at the start of the run: the third argument of every draw.
     pub sample_numbers: Vec<u64>,

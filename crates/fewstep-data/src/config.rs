@@ -1,13 +1,15 @@
 //! What a loader is asked for. It says nothing of how that is done.
 
+use std::path::PathBuf;
+
 use crate::error::DataError;
 use crate::picture::Interpolation;
 
 /// Everything that shapes the samples a [`Loader`](crate::Loader) delivers, and how fast it does.
 #[derive(Debug, Clone)]
 pub struct DataConfig {
-    /// Shard specs, as [`spec::expand`](crate::spec::expand) takes them.
-    pub shards: Vec<String>,
+    /// Where the samples come from.
+    pub origin: Origin,
     /// Height and width of every picture delivered, in pixels.
     pub resolution: u32,
     /// Samples a batch. There are no partial batches: a batch may span two epochs.
@@ -27,6 +29,48 @@ pub struct DataConfig {
     pub shuffle_window: usize,
     /// Bounds on what a shard may ask of this machine.
     pub limits: Limits,
+}
+
+/// Where samples come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Shard specs, as [`spec::expand`](crate::spec::expand) takes them.
+    Shards(Vec<String>),
+    /// A folder of pictures, as [`folder::list`](crate::folder::list) takes it.
+    Folder(PictureFolder),
+}
+
+impl Origin {
+    /// What the shards of the order are called, to be counted in a message.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self {
+            Origin::Shards(_) => "shard(s)",
+            Origin::Folder(_) => "picture(s), metadata row(s) or parquet row group(s)",
+        }
+    }
+}
+
+/// A folder of captioned pictures, and the names of the columns that say which and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureFolder {
+    /// The folder; those inside it belong to it.
+    pub path: PathBuf,
+    /// The column with the pictures in parquet files. In metadata files, the one with the pictures' names where there
+    /// is no `file_name`.
+    pub image_column: String,
+    /// The column with the captions.
+    pub caption_column: String,
+}
+
+impl PictureFolder {
+    /// The folder at `path`, with the columns that `datasets` writes: `image` and `text`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        PictureFolder {
+            path: path.into(),
+            image_column: "image".into(),
+            caption_column: "text".into(),
+        }
+    }
 }
 
 /// Which square of the resized picture is taken.
@@ -73,7 +117,7 @@ impl Default for Limits {
 impl Default for DataConfig {
     fn default() -> Self {
         DataConfig {
-            shards: Vec::new(),
+            origin: Origin::Shards(Vec::new()),
             resolution: 512,
             batch_size: 16,
             num_workers: 0,

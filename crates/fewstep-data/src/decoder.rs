@@ -12,7 +12,7 @@ use crate::sample::Sample;
 #[derive(Debug)]
 pub(crate) struct Decoded {
     pub(crate) name: String,
-    pub(crate) caption: String,
+    pub(crate) captions: Vec<String>,
     pub(crate) picture: Rgb,
     /// (height, width) as stored.
     pub(crate) original: (u32, u32),
@@ -41,7 +41,7 @@ impl Decoder {
             Ok(Ok((picture, original))) => {
                 return Ok(Decoded {
                     name,
-                    caption: sample.caption,
+                    captions: sample.captions,
                     picture,
                     original,
                 });

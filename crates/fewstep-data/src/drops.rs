@@ -23,6 +23,10 @@ pub enum Cause {
     OversizedMember,
     /// A caption that is not UTF-8.
     CaptionNotUtf8,
+    /// A row of a metadata file that cannot be understood.
+    BadRow,
+    /// A picture or caption file of a folder that is there and cannot be read.
+    UnreadableFile,
     /// A picture that cannot be decoded.
     BadPicture,
     /// A picture with too many pixels.
@@ -39,6 +43,8 @@ impl fmt::Display for Cause {
             Cause::MissingCaption => "no caption",
             Cause::OversizedMember => "file too large",
             Cause::CaptionNotUtf8 => "caption is not UTF-8",
+            Cause::BadRow => "bad metadata row",
+            Cause::UnreadableFile => "file cannot be read",
             Cause::BadPicture => "bad picture",
             Cause::OversizedPicture => "picture too large",
         })

@@ -1,6 +1,7 @@
 //! What stops a loader. What does not stop it is a [`Dropped`](crate::Dropped) sample instead.
 
 use crate::drops::Drops;
+use crate::folder::FolderError;
 use crate::spec::SpecError;
 
 /// Why there is no loader, or no next batch.
@@ -9,6 +10,9 @@ pub enum DataError {
     /// The shard specs are wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The folder of pictures is none, or its columns are wrong.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// An option has an impossible value.
     #[error("the {what} {why}")]
     Config {
@@ -19,23 +23,25 @@ pub enum DataError {
     },
     /// A whole epoch delivered nothing.
     #[error(
-        "of {shards} shard(s) not one sample could be used in a whole epoch; this is what was dropped and why:\n{drops}"
+        "of {shards} {noun} not one sample could be used in a whole epoch; this is what was dropped and why:\n{drops}"
     )]
     NothingPassed {
         /// Number of shards in an epoch.
         shards: usize,
+        /// What they are called.
+        noun: &'static str,
         /// Everything dropped so far.
         drops: Box<Drops>,
     },
-    /// The cursor was taken from other shards, another seed or another window.
+    /// The cursor was taken from other shards or another folder, another seed or another window.
     #[error(
-        "the run to be resumed read its data in another order: the shards, the seed or the shuffle window have \
-         changed since; give the same ones again, or start a new run"
+        "the run to be resumed read its data in another order: the shards (or the folder's files and rows), the seed \
+         or the shuffle window have changed since; give the same ones again, or start a new run"
     )]
     OtherOrder,
     /// The epoch ended before the cursor's place was reached.
     #[error(
-        "cannot go on at sample {wanted} of epoch {epoch}: the shards now hold only {found} samples; they have \
+        "cannot go on at sample {wanted} of epoch {epoch}: the data now hold only {found} samples; they have \
          changed or became unreadable since the checkpoint was written"
     )]
     PlaceIsGone {

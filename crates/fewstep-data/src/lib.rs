@@ -1,11 +1,11 @@
-//! WebDataset shards to batches of pictures and captions.
+//! WebDataset shards, or a folder of pictures, to batches of pictures and captions.
 //!
 //! ```no_run
-//! use fewstep_data::{DataConfig, Loader};
+//! use fewstep_data::{DataConfig, Loader, Origin};
 //!
 //! # fn main() -> Result<(), fewstep_data::DataError> {
 //! let mut loader = Loader::new(DataConfig {
-//!     shards: vec!["data/{00000..00009}.tar".into()],
+//!     origin: Origin::Shards(vec!["data/{00000..00009}.tar".into()]),
 //!     resolution: 512,
 //!     batch_size: 16,
 //!     num_workers: 4,
@@ -26,8 +26,9 @@
 //! Nothing that is dropped goes uncounted: see [`Drops`].
 //!
 //! From the outside in: [`spec`] names shards, [`source`] opens them, [`tar`] walks their members, [`sample`] groups
-//! members, [`order`] shuffles, [`picture`] decodes, and [`Loader`] joins all this with threads. The crate knows no
-//! LibTorch: a batch is plain memory.
+//! members; [`folder`] lists the pictures of a folder instead. To what follows both are [`shard`]s: [`order`] shuffles
+//! them, [`picture`] decodes, and [`Loader`] joins all this with threads. The crate knows
+//! no LibTorch: a batch is plain memory.
 
 #![warn(missing_docs)]
 
@@ -38,17 +39,19 @@ mod cursor;
 mod decoder;
 mod drops;
 mod error;
+pub mod folder;
 mod loader;
 pub mod order;
 pub mod picture;
 pub mod sample;
+pub mod shard;
 pub mod source;
 pub mod spec;
 pub mod tar;
 mod threads;
 
 pub use batch::{Batch, PictureSizes};
-pub use config::{Crop, DataConfig, Flip, Limits};
+pub use config::{Crop, DataConfig, Flip, Limits, Origin, PictureFolder};
 pub use cursor::Cursor;
 pub use drops::{Cause, Dropped, Drops, Tally};
 pub use error::DataError;

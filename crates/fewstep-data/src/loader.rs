@@ -1,15 +1,18 @@
 //! The loader: what the trainer holds. It joins order, decoding and assembling, in line or on threads.
 
+use std::sync::Arc;
+
 use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
-use crate::config::DataConfig;
+use crate::config::{DataConfig, Origin};
 use crate::cursor::Cursor;
 use crate::decoder::Decoder;
 use crate::drops::Drops;
 use crate::error::DataError;
 use crate::order::{Event, Order};
-use crate::spec;
+use crate::shard::{Archive, Shard};
 use crate::threads::{Delivery, Threads};
+use crate::{folder, spec};
 
 /// An endless supply of batches. Dropping it stops and joins its threads.
 #[derive(Debug)]
@@ -123,7 +126,13 @@ impl InLine {
 
 fn open(config: &DataConfig) -> Result<Order, DataError> {
     config.check()?;
-    let shards = spec::expand(&config.shards)?;
+    let shards = match &config.origin {
+        Origin::Shards(specs) => spec::expand(specs)?
+            .into_iter()
+            .map(|source| Arc::new(Archive::new(source)) as Arc<dyn Shard>)
+            .collect(),
+        Origin::Folder(folder) => folder::list(folder)?,
+    };
     Ok(Order::new(
         shards,
         config.seed,

@@ -4,7 +4,7 @@
 //! to its end before the next begins, so that every sample is seen once an epoch. Pictures stay encoded here, and no
 //! thread is known.
 
-use std::io::Read;
+use std::fmt;
 use std::sync::Arc;
 
 use fewstep_draw::{Purpose, Stream};
@@ -13,8 +13,8 @@ use crate::config::Limits;
 use crate::cursor::Cursor;
 use crate::drops::{Cause, Dropped};
 use crate::error::DataError;
-use crate::sample::{Found, Sample, Samples};
-use crate::source::Source;
+use crate::sample::{Found, Sample};
+use crate::shard::{Finds, Shard};
 
 /// The window starts this small and grows by one sample a draw: the first batch need not wait for all of it.
 const FIRST_WINDOW: u64 = 100;
@@ -31,9 +31,8 @@ pub enum Event {
 }
 
 /// The endless order, read as it goes.
-#[derive(Debug)]
 pub struct Order {
-    shards: Vec<Arc<dyn Source>>,
+    shards: Vec<Arc<dyn Shard>>,
     seed: u64,
     window_size: u64,
     limits: Limits,
@@ -41,7 +40,7 @@ pub struct Order {
     drawn: u64,
     /// Shards of this epoch that are still to be opened, the next one last.
     unread: Vec<usize>,
-    open: Option<Samples<Box<dyn Read + Send>>>,
+    open: Option<Finds>,
     window: Vec<Sample>,
     window_bytes: u64,
     draws: Stream,
@@ -49,7 +48,7 @@ pub struct Order {
 
 impl Order {
     /// The beginning of the first epoch.
-    pub fn new(shards: Vec<Arc<dyn Source>>, seed: u64, window_size: usize, limits: Limits) -> Self {
+    pub fn new(shards: Vec<Arc<dyn Shard>>, seed: u64, window_size: usize, limits: Limits) -> Self {
         let mut order = Order {
             shards,
             seed,
@@ -155,20 +154,24 @@ impl Order {
             }
             self.open = None;
             let shard = &self.shards[self.unread.pop()?];
-            match shard.open() {
-                Ok(reader) => {
-                    self.open = Some(Samples::new(
-                        shard.name().into(),
-                        reader,
-                        self.limits.max_member_bytes,
-                    ))
-                }
+            match shard.open(&self.limits) {
+                Ok(finds) => self.open = Some(finds),
                 Err(error) => {
                     let example = format!("{}: {error}", shard.name());
                     return Some(Found::Dropped(Dropped::new(Cause::UnreadableShard, &example)));
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("shards", &self.shards.len())
+            .field("epoch", &self.epoch)
+            .field("drawn", &self.drawn)
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,17 +14,18 @@ const IMAGES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
 /// Extensions of captions, the preferred one first.
 const CAPTIONS: [&str; 3] = ["text", "txt", "caption"];
 
-/// A picture, still encoded, and its caption.
+/// A picture, still encoded, and what it may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// Name of the shard.
+    /// Name of the shard, or of the folder or parquet file.
     pub shard: Arc<str>,
-    /// Path within the shard up to the first `.` of the file name.
+    /// Path within the shard up to the first `.` of the file name; in a folder the whole path, in a parquet file the
+    /// row.
     pub key: String,
     /// The picture file.
     pub image: Vec<u8>,
-    /// The caption.
-    pub caption: String,
+    /// The captions, one of which is drawn whenever the sample is delivered. A shard has one a picture.
+    pub captions: Vec<String>,
 }
 
 impl Sample {
@@ -213,7 +214,7 @@ impl Group {
             shard,
             key,
             image,
-            caption,
+            captions: vec![caption],
         })
     }
 }

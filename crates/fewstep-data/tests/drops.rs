@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Folder, archive, batches, captions, png, sound_shard};
-use fewstep_data::{Cause, DataConfig, DataError, Limits, Loader};
+use fewstep_data::{Cause, DataConfig, DataError, Limits, Loader, Origin};
 
 #[test]
 fn bad_pictures_take_no_number_and_change_no_thread_count() {
@@ -55,13 +55,16 @@ fn many_bad_shards_before_a_good_one_cost_no_time() {
     let missing = folder.path().join("{a,b}.tar").display().to_string();
     let mut config = folder.config();
     // In the order written, the two files that do not exist come before the folder.
-    config.shards = vec![
+    config.origin = Origin::Shards(vec![
         format!("{missing}::{}", folder.file(300).display()),
-        config.shards[0].clone(),
-    ];
+        folder.path().display().to_string(),
+    ]);
     let error = Loader::new(config.clone()).unwrap_err().to_string();
     assert!(error.contains("a.tar") && error.contains("b.tar"), "{error}");
-    config.shards[0] = format!("{}/{{a,b,300}}.tar", folder.path().display());
+    config.origin = Origin::Shards(vec![
+        format!("{}/{{a,b,300}}.tar", folder.path().display()),
+        folder.path().display().to_string(),
+    ]);
     let start = std::time::Instant::now();
     let mut loader = Loader::new(config).unwrap();
     let _ = batches(&mut loader, 4);
@@ -95,7 +98,7 @@ fn nothing_usable_is_an_error_with_the_table() {
         })
         .unwrap();
         let error = loader.next_batch().unwrap_err();
-        let DataError::NothingPassed { shards: 2, drops } = &error else {
+        let DataError::NothingPassed { shards: 2, drops, .. } = &error else {
             panic!("{error}")
         };
         for cause in [Cause::BadPicture, Cause::MissingCaption, Cause::MissingImage] {

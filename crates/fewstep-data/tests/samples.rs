@@ -21,7 +21,7 @@ fn finds_in(bytes: &[u8]) -> Vec<String> {
             Found::Sample(sample) => format!(
                 "{}={} {}",
                 sample.key,
-                sample.caption,
+                sample.captions.join("|"),
                 String::from_utf8_lossy(&sample.image)
             ),
             Found::Dropped(dropped) => format!("{:?}: {}", dropped.cause, dropped.example),

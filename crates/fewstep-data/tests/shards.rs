@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{batches, captions};
-use fewstep_data::{Cause, DataConfig, DataError, Loader};
+use fewstep_data::{Cause, DataConfig, DataError, Loader, Origin};
 use serde_json::Value;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/data");
@@ -15,7 +15,7 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/da
 /// Reads `shard` in its own order.
 fn config(shard: &str) -> DataConfig {
     DataConfig {
-        shards: vec![format!("{DATA}/{shard}")],
+        origin: Origin::Shards(vec![format!("{DATA}/{shard}")]),
         resolution: 16,
         batch_size: 1,
         shuffle_window: 1,
@@ -121,7 +121,7 @@ fn shards_without_a_sample_are_an_error_that_counts() {
             };
             let mut loader = Loader::new(config).unwrap();
             let error = loader.next_batch().unwrap_err();
-            let DataError::NothingPassed { shards: 1, drops } = &error else {
+            let DataError::NothingPassed { shards: 1, drops, .. } = &error else {
                 panic!("{error}")
             };
             assert_eq!((drops.count(cause), drops.total()), (1, 1), "{shard}");
@@ -134,7 +134,7 @@ fn shards_without_a_sample_are_an_error_that_counts() {
 #[test]
 fn a_folder_of_all_of_them_trains_on_what_is_sound() {
     let mut loader = Loader::new(DataConfig {
-        shards: vec![DATA.into()],
+        origin: Origin::Shards(vec![DATA.into()]),
         shuffle_window: 50,
         num_workers: 2,
         ..config("")

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use fewstep_data::{Crop, DataConfig, Flip, Interpolation as Filter, Loader};
+use fewstep_data::{Crop, DataConfig, Flip, Interpolation as Filter, Loader, Origin, PictureFolder};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::weights::Folder;
 use serde_json::json;
@@ -164,7 +164,7 @@ fn records(config: &Config, resumed: Option<&Resumed>) -> Result<MetricsFile, Tr
 fn data_config(config: &Config) -> DataConfig {
     let data = &config.data;
     DataConfig {
-        shards: data.train_shards_path_or_url.clone(),
+        origin: origin(data),
         resolution: config.resolution(),
         batch_size: data.train_batch_size as usize,
         num_workers: data.dataloader_num_workers as usize,
@@ -191,4 +191,18 @@ fn data_config(config: &Config) -> DataConfig {
         shuffle_window: data.shuffle_buffer_size as usize,
         ..DataConfig::default()
     }
+}
+
+fn origin(data: &crate::config::DataConfig) -> Origin {
+    let Some(path) = &data.train_data_dir else {
+        return Origin::Shards(data.train_shards_path_or_url.clone());
+    };
+    let mut folder = PictureFolder::new(path);
+    if let Some(column) = &data.image_column {
+        folder.image_column = column.clone();
+    }
+    if let Some(column) = &data.caption_column {
+        folder.caption_column = column.clone();
+    }
+    Origin::Folder(folder)
 }

@@ -5,7 +5,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use fewstep_data::{Batch, DataConfig, Loader};
+use fewstep_data::{Batch, DataConfig, Loader, Origin};
 use image::{ImageFormat, Rgb, RgbImage};
 
 /// A picture whose every pixel tells its number and place.
@@ -81,7 +81,7 @@ impl Folder {
     /// A small configuration that reads the folder.
     pub fn config(&self) -> DataConfig {
         DataConfig {
-            shards: vec![self.path().display().to_string()],
+            origin: Origin::Shards(vec![self.path().display().to_string()]),
             resolution: 8,
             batch_size: 3,
             seed: 1,

@@ -29,7 +29,7 @@ const HUB: &str = "the model hub";
 const RANKS: &str = "training with several ranks";
 const MEMORY: &str = "training in less memory";
 const CACHE: &str = "the cache of latents and embeddings";
-const FOLDERS: &str = "training from a folder of pictures";
+const DATASETS: &str = "a data set by its hub name (give its folder with --train_data_dir)";
 
 const fn value(name: &'static str, feature: &'static str) -> LaterFlag {
     LaterFlag {
@@ -65,9 +65,6 @@ pub const LATER: &[LaterFlag] = &[
     switch("gradient_checkpointing", MEMORY),
     value("cache_dir", CACHE),
     value("encode_batch_size", CACHE),
-    value("train_data_dir", FOLDERS),
-    value("dataset_name", FOLDERS),
-    value("dataset_config_name", FOLDERS),
-    value("image_column", FOLDERS),
-    value("caption_column", FOLDERS),
+    value("dataset_name", DATASETS),
+    value("dataset_config_name", DATASETS),
 ];

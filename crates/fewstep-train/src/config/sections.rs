@@ -149,8 +149,17 @@ sections! {
     /// The pictures and captions, and how many of them.
     data: DataConfig {
         /// WebDataset shards: paths with {00000..00099} or {a,b} expanded and :: between several. May be
-        /// given several times. Required.
+        /// given several times. Either this or train_data_dir is required.
         train_shards_path_or_url: Vec<String> = Vec::new(),
+        /// A folder of pictures with their captions: in metadata.jsonl or metadata.csv (with the column
+        /// file_name), in a .txt beside each picture, or in parquet files as the datasets library writes them.
+        train_data_dir: Option<PathBuf> = None,
+        /// With train_data_dir: the column with the pictures in parquet files, or with the pictures' names in
+        /// metadata that has no file_name; image unless given.
+        image_column: Option<String> = None,
+        /// With train_data_dir: the column with the captions. text unless given. Of a list of captions one
+        /// is drawn each time.
+        caption_column: Option<String> = None,
         /// The side of the square pictures, in pixels: the shorter side is resized to it, then cropped. 512
         /// unless given, 1024 for SDXL.
         resolution: Option<u32> = None,
@@ -163,7 +172,7 @@ sections! {
         use_fix_crop_and_size: bool = false,
         /// Mirror half of the pictures.
         random_flip: bool = false,
-        /// Samples that the shuffle window over the shards holds.
+        /// Samples that the shuffle window over the shards (or the folder) holds.
         shuffle_buffer_size: u32 = 1000,
         /// Threads that decode pictures ahead of the step; 0 decodes in line.
         dataloader_num_workers: u32 = 0,
@@ -173,7 +182,8 @@ sections! {
         num_train_epochs: u64 = 100,
         /// Optimiser steps to train; overrides num_train_epochs.
         max_train_steps: Option<u64> = None,
-        /// Samples that make up one epoch. It cuts nothing off: shards are read to their end.
+        /// Samples that make up one epoch. It cuts nothing off: the data are read to
+        /// their end.
         max_train_samples: Option<u64> = None,
         /// Share of captions, from 0 to 1, that are replaced by the empty prompt.
         proportion_empty_prompts: f64 = 0.0,

@@ -9,12 +9,7 @@ impl Config {
     /// The first thing that is wrong, naming its flag.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_step()?;
-        if self.data.train_shards_path_or_url.is_empty() {
-            return Err(ConfigError::Missing {
-                flag: "train_shards_path_or_url",
-                hint: "give the WebDataset shards to train on",
-            });
-        }
+        self.validate_data()?;
         self.training_steps()?;
         Ok(())
     }
@@ -27,6 +22,32 @@ impl Config {
         self.teacher()?;
         self.validate_ranges()?;
         self.validate_together()
+    }
+
+    /// Exactly one origin of the data, and no flag that has no part in it.
+    fn validate_data(&self) -> Result<(), ConfigError> {
+        let data = &self.data;
+        match (&data.train_data_dir, data.train_shards_path_or_url.is_empty()) {
+            (None, true) => Err(ConfigError::Missing {
+                flag: "train_shards_path_or_url",
+                hint: "give the WebDataset shards to train on, or a folder of pictures with --train_data_dir",
+            }),
+            (Some(_), false) => Err(ConfigError::value(
+                "train_data_dir",
+                "there is --train_shards_path_or_url as well; train from one of the two",
+            )),
+            (None, false) => [
+                ("image_column", &data.image_column),
+                ("caption_column", &data.caption_column),
+            ]
+            .into_iter()
+            .try_for_each(|(flag, column)| {
+                check(flag, column.is_none(), || {
+                    "it is for --train_data_dir; shards have no columns".to_owned()
+                })
+            }),
+            (Some(_), true) => Ok(()),
+        }
     }
 
     fn validate_ranges(&self) -> Result<(), ConfigError> {
@@ -187,6 +208,27 @@ mod tests {
         }
         config(&[]).validate_step().unwrap();
         assert!(Config::default().validate_step().is_err());
+    }
+
+    #[test]
+    fn data_have_one_origin() {
+        let steps = ("max_train_steps", "1");
+        let error = |flags: &[(&str, &str)]| {
+            let flags = [&[steps], flags].concat();
+            config(&flags).validate().unwrap_err().to_string()
+        };
+        let both = error(&[("train_data_dir", "a"), ("train_shards_path_or_url", "b.tar")]);
+        assert!(
+            both.contains("--train_data_dir") && both.contains("--train_shards_path_or_url"),
+            "{both}"
+        );
+        let neither = error(&[]);
+        assert!(neither.contains("--train_data_dir") && neither.contains("--train_shards_path_or_url"));
+        let idle = error(&[("caption_column", "words"), ("train_shards_path_or_url", "b.tar")]);
+        assert!(idle.starts_with("--caption_column: "), "{idle}");
+        config(&[steps, ("train_data_dir", "a"), ("caption_column", "words")])
+            .validate()
+            .unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::progress::{Progress, Speaker};
 use crate::terminal;
 use crate::train_flags::TrainFlags;
 
-/// Distils a latent consistency model from a teacher, on shards of captioned pictures.
+/// Distils a latent consistency model from a teacher, on shards or a folder of captioned pictures.
 #[derive(Debug, clap::Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -35,13 +35,16 @@ Examples:
       --train_shards_path_or_url 'data/{00000..00099}.tar' --mixed_precision bf16 --max_train_steps 1000
   fewstep train --config runs/sd15/config.toml --max_train_steps 2000
   fewstep train --config run.toml --dry-run
+  fewstep train --pretrained_teacher_model models/sd15 --output_dir runs/foxes \\
+      --train_data_dir pictures/foxes --caption_column caption --max_train_steps 1000
 
 Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from
 there. The results are folders and files that diffusers loads: OUT/unet and OUT/unet_target, or with
 adapters OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
-Not yet, and answered by name: trackers and validation pictures, the model hub, shards that are not local files, several ranks, 8-bit Adam, gradient checkpointing, caches, and
-folders of pictures.";
+Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
+their hub names, shards that are not local files, several ranks, 8-bit Adam, gradient checkpointing,
+and caches.";
 
 /// Trains to the end, or until it is told to stop.
 ///

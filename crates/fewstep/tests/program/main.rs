@@ -6,6 +6,8 @@ mod common;
 #[cfg(test)]
 mod debug;
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod generate;
 #[cfg(test)]
 mod train;

@@ -12,8 +12,20 @@ use tempfile::TempDir;
 
 use super::common::{Ran, command, fewstep, fixture, word};
 
-/// A run of the tiny teacher in `out`, with further flags.
+/// A run of the tiny teacher in `out` on the good shard, or on other shards, with further flags.
 fn line(out: &Path, flags: &[&str]) -> Vec<String> {
+    let mut words = without_data(out, flags);
+    if !flags.iter().any(|flag| flag.starts_with("--train_shards")) {
+        words.push(format!(
+            "--train_shards_path_or_url={}",
+            word(fixture("data/good.tar"))
+        ));
+    }
+    words
+}
+
+/// A run of the tiny teacher in `out` on data that the flags name.
+pub(crate) fn without_data(out: &Path, flags: &[&str]) -> Vec<String> {
     let mut words = vec![
         "train".to_owned(),
         format!("--pretrained_teacher_model={}", word(fixture("models/tiny-sd"))),
@@ -24,12 +36,6 @@ fn line(out: &Path, flags: &[&str]) -> Vec<String> {
         "--learning_rate=1e-3".to_owned(),
         "--seed=3".to_owned(),
     ];
-    if !flags.iter().any(|flag| flag.starts_with("--train_shards")) {
-        words.push(format!(
-            "--train_shards_path_or_url={}",
-            word(fixture("data/good.tar"))
-        ));
-    }
     words.extend(flags.iter().map(|flag| (*flag).to_owned()));
     words
 }
@@ -42,12 +48,12 @@ fn metrics(out: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn losses(out: &Path) -> Vec<(u64, f64)> {
+pub(crate) fn losses(out: &Path) -> Vec<(u64, f64)> {
     let number = |line: &Value| Some((line["step"].as_u64()?, line["loss"].as_f64()?));
     metrics(out).iter().filter_map(number).collect()
 }
 
-fn same_weights(a: &Path, b: &Path, component: &str) {
+pub(crate) fn same_weights(a: &Path, b: &Path, component: &str) {
     let read =
         |out: &Path| read_tensors(&out.join(component).join("diffusion_pytorch_model.safetensors")).unwrap();
     let (a, b) = (read(a), read(b));

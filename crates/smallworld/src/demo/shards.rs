@@ -68,7 +68,7 @@ fn archive(shard: u64) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fewstep_data::{DataConfig, Loader};
+    use fewstep_data::{DataConfig, Loader, Origin};
 
     #[test]
     fn a_loader_reads_what_was_drawn_and_a_second_call_draws_nothing() {
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(draw().unwrap(), shards);
         assert_eq!(lines.len(), 1, "{lines:?}");
         let config = DataConfig {
-            shards: vec![shards],
+            origin: Origin::Shards(vec![shards]),
             resolution: 64,
             batch_size: 8,
             ..DataConfig::default()

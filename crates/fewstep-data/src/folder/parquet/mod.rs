@@ -1,0 +1,162 @@
+//! Parquet files as `datasets` writes them: a column of pictures, a column of captions. A row group is a shard, for
+//! that is the part of such a file that can be read from its beginning.
+//!
+//! A picture is a struct of `bytes` and `path`, or plain bytes; a caption is a text or a list of texts.
+
+mod cells;
+mod rows;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::basic::Type as Physical;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::SchemaDescriptor;
+
+use super::FolderError;
+use super::columns::{CAPTION_REMEDY, IMAGE_REMEDY, no_column};
+use crate::config::{Limits, PictureFolder};
+use crate::shard::{Finds, Shard};
+use cells::Cells;
+use rows::Rows;
+
+/// Consecutive rows of a parquet file.
+#[derive(Debug)]
+pub(super) struct RowGroup {
+    path: Arc<Path>,
+    /// The file, for messages.
+    file: Arc<str>,
+    name: String,
+    index: usize,
+    /// The number of its first row in the file, from 0.
+    first: u64,
+    rows: u64,
+    columns: Columns,
+}
+
+/// The places of the two leaf columns.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    image: usize,
+    caption: usize,
+}
+
+/// The row groups of the parquet file at `path`, in its order. Of the file it reads the footer alone.
+///
+/// # Errors
+/// It is no parquet file, or lacks a column.
+pub(super) fn row_groups(path: &Path, folder: &PictureFolder) -> Result<Vec<RowGroup>, FolderError> {
+    let reader = open(path).map_err(|source| FolderError::Parquet {
+        file: path.into(),
+        source,
+    })?;
+    let metadata = reader.metadata();
+    let columns = columns(path, metadata.file_metadata().schema_descr(), folder)?;
+    let shared: Arc<Path> = path.into();
+    let file: Arc<str> = path.display().to_string().into();
+    let mut first = 0;
+    let mut groups = Vec::new();
+    for (index, group) in metadata.row_groups().iter().enumerate() {
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        if rows > 0 {
+            groups.push(RowGroup {
+                path: Arc::clone(&shared),
+                file: Arc::clone(&file),
+                name: format!("{file}, rows {first} to {}", first + rows - 1),
+                index,
+                first,
+                rows,
+                columns,
+            });
+        }
+        first += rows;
+    }
+    Ok(groups)
+}
+
+impl Shard for RowGroup {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&self, limits: &Limits) -> io::Result<Finds> {
+        let reader = open(&self.path)?;
+        let group = reader.get_row_group(self.index)?;
+        let images = Cells::new(&*group, self.columns.image)?;
+        let captions = Cells::new(&*group, self.columns.caption)?;
+        Ok(Box::new(Rows::new(
+            self,
+            images,
+            captions,
+            limits.max_member_bytes,
+        )))
+    }
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>, ParquetError> {
+    SerializedFileReader::new(File::open(path)?)
+}
+
+fn columns(path: &Path, schema: &SchemaDescriptor, folder: &PictureFolder) -> Result<Columns, FolderError> {
+    Ok(Columns {
+        image: leaf(path, schema, &folder.image_column, Wanted::Picture)?,
+        caption: leaf(path, schema, &folder.caption_column, Wanted::Caption)?,
+    })
+}
+
+/// What a column is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Picture,
+    Caption,
+}
+
+impl Wanted {
+    fn remedy(self) -> &'static str {
+        match self {
+            Wanted::Picture => IMAGE_REMEDY,
+            Wanted::Caption => CAPTION_REMEDY,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Wanted::Picture => "pictures (bytes, or a struct of bytes and path)",
+            Wanted::Caption => "texts",
+        }
+    }
+
+    /// Whether the leaf with these names, below its column's own, and this many levels of lists is it.
+    fn fits(self, below: &[String], lists: i16) -> bool {
+        match self {
+            Wanted::Picture => lists == 0 && (below.is_empty() || below == ["bytes"]),
+            Wanted::Caption => below.is_empty() && lists == 0 || lists == 1 && below.len() == 2,
+        }
+    }
+}
+
+/// The place of the leaf that holds the bytes of `column`.
+fn leaf(path: &Path, schema: &SchemaDescriptor, column: &str, wanted: Wanted) -> Result<usize, FolderError> {
+    let names = schema.root_schema().get_fields().iter().map(|field| field.name());
+    if !names.clone().any(|name| name == column) {
+        return Err(no_column(path, column.to_owned(), names, wanted.remedy()));
+    }
+    schema
+        .columns()
+        .iter()
+        .position(|leaf| {
+            let parts = leaf.path().parts();
+            leaf.physical_type() == Physical::BYTE_ARRAY
+                && parts.first().is_some_and(|name| name == column)
+                && wanted.fits(&parts[1..], leaf.max_rep_level())
+        })
+        .ok_or_else(|| FolderError::ColumnType {
+            file: PathBuf::from(path),
+            column: column.to_owned(),
+            wanted: wanted.words(),
+            remedy: wanted.remedy(),
+        })
+}

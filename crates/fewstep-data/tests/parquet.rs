@@ -1,0 +1,135 @@
+//! Parquet files as `datasets` writes them; pyarrow wrote the fixtures.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{batches, captions};
+use fewstep_data::{Cause, DataConfig, Loader, Origin, PictureFolder};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/data/parquet");
+
+/// A folder with a copy of one fixture.
+fn folder_of(fixture: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("data");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::copy(
+        Path::new(DATA).join(fixture),
+        inside.join("train-00000-of-00001.parquet"),
+    )
+    .unwrap();
+    folder
+}
+
+fn config(folder: &Path) -> DataConfig {
+    DataConfig {
+        origin: Origin::Folder(PictureFolder::new(folder)),
+        resolution: 16,
+        batch_size: 12,
+        seed: 1,
+        ..DataConfig::default()
+    }
+}
+
+#[test]
+fn structs_of_bytes_in_row_groups_are_read_once_an_epoch() {
+    let folder = folder_of("pictures.parquet");
+    let mut loader = Loader::new(config(folder.path())).unwrap();
+    let batch = loader.next_batch().unwrap();
+    let mut found = batch.captions.clone();
+    found.sort_unstable();
+    let wanted: Vec<String> = (0..12).map(|number| format!("caption {number:02}")).collect();
+    assert_eq!(found, wanted);
+    assert!(
+        batch.keys.iter().all(|key| key.contains(".parquet: row ")),
+        "{:?}",
+        batch.keys
+    );
+    assert!(loader.drops().is_empty(), "{}", loader.drops());
+    // The key's row is the caption's: pictures and captions stay together across row groups.
+    for (key, caption) in batch.keys.iter().zip(&batch.captions) {
+        let row: u32 = key.rsplit(' ').next().unwrap().parse().unwrap();
+        assert_eq!(*caption, format!("caption {row:02}"));
+    }
+    let cursor = loader.cursor().clone();
+    let rest = batches(&mut loader, 2);
+    assert_eq!(
+        batches(&mut Loader::resume(config(folder.path()), &cursor).unwrap(), 2),
+        rest
+    );
+}
+
+#[test]
+fn plain_bytes_lists_of_captions_and_holes() {
+    let folder = folder_of("holes.parquet");
+    let mut loader = Loader::new(DataConfig {
+        origin: Origin::Folder(PictureFolder {
+            image_column: "jpg".into(),
+            caption_column: "captions".into(),
+            ..PictureFolder::new(folder.path())
+        }),
+        ..config(folder.path())
+    })
+    .unwrap();
+    let found = captions(&batches(&mut loader, 4));
+    for wanted in ["one", "two", "alone"] {
+        assert!(found.iter().any(|caption| caption == wanted), "{found:?}");
+    }
+    for cause in [Cause::MissingImage, Cause::MissingCaption, Cause::BadPicture] {
+        assert!(loader.drops().count(cause) > 0, "{cause:?}: {}", loader.drops());
+    }
+    assert!(
+        loader.drops().to_string().contains("row 2 holds no bytes"),
+        "{}",
+        loader.drops()
+    );
+}
+
+#[test]
+fn a_missing_column_lists_those_there_are() {
+    let folder = folder_of("holes.parquet");
+    let message = |image: &str, caption: &str| {
+        let origin = Origin::Folder(PictureFolder {
+            image_column: image.into(),
+            caption_column: caption.into(),
+            ..PictureFolder::new(folder.path())
+        });
+        let config = DataConfig {
+            origin,
+            ..config(folder.path())
+        };
+        Loader::new(config).unwrap_err().to_string()
+    };
+    let text = message("image", "captions");
+    assert!(
+        text.contains("no column image; its columns are jpg, captions, score"),
+        "{text}"
+    );
+    assert!(text.contains("--image_column"), "{text}");
+    assert!(message("jpg", "text").contains("no column text"));
+    let text = message("jpg", "score");
+    assert!(
+        text.contains("the column score") && text.contains("holds no texts"),
+        "{text}"
+    );
+}
+
+#[test]
+fn damaged_files_are_errors_and_drops_but_never_hang() {
+    let folder = folder_of("pictures.parquet");
+    let file = folder.path().join("data/train-00000-of-00001.parquet");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for byte in &mut bytes[100..400] {
+        *byte ^= 0x5a;
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    let mut loader = Loader::new(config(folder.path())).unwrap();
+    let _ = loader.next_batch();
+    assert!(!loader.drops().is_empty());
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let text = Loader::new(config(folder.path())).unwrap_err().to_string();
+    assert!(text.contains("is no parquet file that can be read"), "{text}");
+}
