@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::common::fewstep;
+use super::common::{fewstep, word};
 
 #[test]
 fn an_unknown_flag_names_the_nearest() {
