@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command as Parser, CommandFactory, FromArgMatches};
 
 use crate::argv;
-use crate::commands::{debug, generate, train};
+use crate::commands::{debug, generate, lora, train};
 use crate::failure::Usage;
 
 /// Distils Stable Diffusion models into latent consistency models that paint in one to eight steps, and
@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Train(Box<train::Args>),
     Generate(generate::Args),
+    Lora(lora::Args),
     Debug(debug::Args),
 }
 
@@ -32,6 +33,7 @@ Examples:
       --train_shards_path_or_url 'data/{00000..00099}.tar' --max_train_steps 1000
   fewstep generate --model models/sd15 --unet runs/sd15/unet_target \\
       --prompt 'a red fox in the snow' --out fox.png
+  fewstep lora inspect style.safetensors
   fewstep COMMAND --help
 
 Long flags may be written with `_` or `-`. Exit status: 0 done, 1 failed, 2 wrong command line or

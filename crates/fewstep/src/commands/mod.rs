@@ -2,6 +2,7 @@
 
 pub(crate) mod debug;
 pub(crate) mod generate;
+pub(crate) mod lora;
 pub(crate) mod train;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Train(args) => train::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Lora(args) => lora::run(&args),
         Command::Debug(args) => debug::run(&args),
     }
 }

@@ -10,6 +10,8 @@ mod folder;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod lora;
+#[cfg(test)]
 mod train;
 #[cfg(test)]
 mod usage;

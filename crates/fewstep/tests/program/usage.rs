@@ -88,6 +88,8 @@ fn every_command_has_help_with_examples() {
     for command in [
         &["train"][..],
         &["generate"],
+        &["lora", "convert"],
+        &["lora", "inspect"],
         &["debug", "init"],
         &["debug", "forward"],
         &["debug", "step"],

@@ -1,0 +1,89 @@
+"""The key lists of full-size UNets: what PEFT names, what fewstep writes, what diffusers reads back."""
+
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
+from diffusers.utils import convert_unet_state_dict_to_peft
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
+
+from unseen.command import Fewstep
+from unseen.compare import Table
+
+TARGETS = [
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+    "proj_in",
+    "proj_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "conv1",
+    "conv2",
+    "conv_shortcut",
+    "downsamplers.0.conv",
+    "upsamplers.0.conv",
+    "time_emb_proj",
+]
+
+UNETS = {
+    "SD 1.5": (278, {"cross_attention_dim": 768, "attention_head_dim": 8}),
+    "SDXL": (
+        788,
+        {
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+    ),
+}
+
+
+def peft_keys(config: dict) -> dict[str, torch.Size]:
+    """Return the names and shapes of a full-size adapter of rank 1, from a UNet without memory."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+        unet.add_adapter(LoraConfig(r=1, lora_alpha=2, target_modules=TARGETS))
+    layers = get_peft_model_state_dict(unet, adapter_name="default")
+    return {key: value.shape for key, value in layers.items()}
+
+
+def shapes(path: Path) -> dict[str, torch.Size]:
+    """Return names and shapes of a file."""
+    return {key: value.shape for key, value in load_file(path).items()}
+
+
+def check_full_size(fewstep: Fewstep, folder: Path, table: Table) -> None:
+    """Send the reference's mixed file through kohya's names and back, and compare every key."""
+    for name, (count, config) in UNETS.items():
+        keys = peft_keys(config)
+        table.add(f"{name}: modules", abs(len(keys) // 2 - count), 0, f"{len(keys) // 2} modules")
+        wanted = {f"unet.{key}": shape for key, shape in keys.items()}
+        source = folder / "source"
+        layers = {key: torch.zeros(shape, dtype=torch.float16) for key, shape in keys.items()}
+        StableDiffusionPipeline.save_lora_weights(
+            source, unet_lora_layers=convert_state_dict_to_diffusers(layers)
+        )
+        kohya, back = folder / "kohya.safetensors", folder / "back.safetensors"
+        fewstep.run("lora", "convert", str(source), str(kohya), "--to", "kohya", "--alpha", "2")
+        fewstep.run("lora", "convert", str(kohya), str(back), "--to", "diffusers")
+        found = shapes(back)
+        wrong = [key for key in wanted | found if wanted.get(key) != found.get(key)]
+        table.add(f"{name}: diffusers' names", len(wrong), 0, ", ".join(wrong[:3]))
+        read, alphas = _convert_non_diffusers_lora_to_diffusers(load_file(kohya))
+        read = {key: value.shape for key, value in convert_unet_state_dict_to_peft(read).items()}
+        wrong = [key for key in wanted | read if wanted.get(key) != read.get(key)]
+        table.add(f"{name}: kohya's names, read by diffusers", len(wrong), 0, ", ".join(wrong[:3]))
+        table.add(f"{name}: alphas, read by diffusers", sum(one != 2 for one in alphas.values()), 0)
