@@ -27,8 +27,8 @@
 //!
 //! From the outside in: [`spec`] names shards, [`source`] opens them, [`tar`] walks their members, [`sample`] groups
 //! members; [`folder`] lists the pictures of a folder instead. To what follows both are [`shard`]s: [`order`] shuffles
-//! them, [`picture`] decodes, and [`Loader`] joins all this with threads. The crate knows
-//! no LibTorch: a batch is plain memory.
+//! them, [`picture`] decodes, and [`Loader`] joins all this with threads. Beside it, [`pack`] makes shards of a
+//! folder, and [`inspect`] says what is in shards. The crate knows no LibTorch: a batch is plain memory.
 
 #![warn(missing_docs)]
 
@@ -40,8 +40,10 @@ mod decoder;
 mod drops;
 mod error;
 pub mod folder;
+pub mod inspect;
 mod loader;
 pub mod order;
+pub mod pack;
 pub mod picture;
 pub mod sample;
 pub mod shard;

@@ -227,7 +227,7 @@ fn keep_preferred(slot: &mut Option<(usize, Vec<u8>)>, rank: usize, bytes: Vec<u
 
 /// Splits a path at the first `.` of its file name; the extension becomes lower case. `None` for what belongs to no
 /// sample: a file without extension, a hidden file, WebDataset's own `__meta__` entries.
-fn key_and_extension(path: &str) -> Option<(String, String)> {
+pub(crate) fn key_and_extension(path: &str) -> Option<(String, String)> {
     let first = path.split(['/', '.']).next().unwrap_or(path);
     if first.len() >= 4 && first.starts_with("__") && first.ends_with("__") {
         return None;

@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command as Parser, CommandFactory, FromArgMatches};
 
 use crate::argv;
-use crate::commands::{debug, generate, lora, train};
+use crate::commands::{debug, generate, lora, shards, train};
 use crate::failure::Usage;
 
 /// Distils Stable Diffusion models into latent consistency models that paint in one to eight steps, and
@@ -24,6 +24,7 @@ pub(crate) enum Command {
     Train(Box<train::Args>),
     Generate(generate::Args),
     Lora(lora::Args),
+    Shards(shards::Args),
     Debug(debug::Args),
 }
 
@@ -34,6 +35,7 @@ Examples:
   fewstep generate --model models/sd15 --unet runs/sd15/unet_target \\
       --prompt 'a red fox in the snow' --out fox.png
   fewstep lora inspect style.safetensors
+  fewstep shards pack pictures/foxes shards/foxes
   fewstep COMMAND --help
 
 Long flags may be written with `_` or `-`. Exit status: 0 done, 1 failed, 2 wrong command line or

@@ -65,9 +65,10 @@ impl Picture {
             Content::Dropped(cause, why) => return Err((*cause, why.clone())),
         };
         let image = read(&self.root.join(&self.file), limit).map_err(|unread| match unread {
-            Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Cause::MissingImage, format!("{row} does not exist"))
-            }
+            Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound => (
+                Cause::MissingImage,
+                format!("{row} does not exist").trim_start().to_owned(),
+            ),
             unread => unread.because(limit),
         })?;
         Ok(Sample {

@@ -3,6 +3,7 @@
 pub(crate) mod debug;
 pub(crate) mod generate;
 pub(crate) mod lora;
+pub(crate) mod shards;
 pub(crate) mod train;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Train(args) => train::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Lora(args) => lora::run(&args),
+        Command::Shards(args) => shards::run(&args),
         Command::Debug(args) => debug::run(&args),
     }
 }

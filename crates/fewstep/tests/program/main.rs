@@ -12,6 +12,8 @@ mod generate;
 #[cfg(test)]
 mod lora;
 #[cfg(test)]
+mod shards;
+#[cfg(test)]
 mod train;
 #[cfg(test)]
 mod usage;

@@ -90,6 +90,8 @@ fn every_command_has_help_with_examples() {
         &["generate"],
         &["lora", "convert"],
         &["lora", "inspect"],
+        &["shards", "pack"],
+        &["shards", "inspect"],
         &["debug", "init"],
         &["debug", "forward"],
         &["debug", "step"],
