@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use fewstep_models::lora::{DIFFUSERS_FILE, KOHYA_FILE};
+
 use crate::config::{Config, Method};
 
 /// The model card of a run of `steps` optimiser steps over `samples` samples.
@@ -93,16 +95,21 @@ fn adapters(teacher: &str) -> String {
     format!(
         "Low-rank adapters (LoRA) with which `{teacher}`, and models made from it, paint in one to eight steps; \
          distilled with fewstep. The guidance is in the adapters: paint with a guidance scale of 1, which asks \
-         the network once a step, or a little above."
+         the network once a step, or a little above. `{DIFFUSERS_FILE}` has diffusers' names, `{KOHYA_FILE}` holds \
+         the same adapters for other programs."
     )
 }
 
 fn use_adapters(teacher: &str, output: &str) -> String {
     format!(
-        "```python\n\
+        "```sh\n\
+         fewstep generate --model {teacher} --lora {output}/{DIFFUSERS_FILE} --prompt \"...\" --steps 4 \
+         --guidance_scale 1 --out picture.png\n\
+         ```\n\n\
+         ```python\n\
          from diffusers import DiffusionPipeline, LCMScheduler\n\n\
          pipe = DiffusionPipeline.from_pretrained(\"{teacher}\")\n\
-         pipe.load_lora_weights(\"{output}\", weight_name=\"pytorch_lora_weights.safetensors\")\n\
+         pipe.load_lora_weights(\"{output}\", weight_name=\"{DIFFUSERS_FILE}\")\n\
          pipe.scheduler = LCMScheduler.from_pretrained(\"{output}\", subfolder=\"scheduler\")\n\
          picture = pipe(\"...\", num_inference_steps=4, guidance_scale=1.0).images[0]\n\
          ```\n"

@@ -25,6 +25,7 @@ pub(crate) fn write(
 ) -> Result<(), TrainError> {
     let folder = &config.run.output_dir;
     saved::save(folder, unets)?;
+    saved::save_kohya(folder, unets)?;
     let lcm = lcm_scheduler_config(
         scheduler,
         i64::from(config.distillation.num_ddim_timesteps),

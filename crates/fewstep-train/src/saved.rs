@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fewstep_models::adapters::AdapterSet;
+use fewstep_models::lora::{DIFFUSERS_FILE, KOHYA_FILE, LoraModule, Part, write_diffusers, write_kohya};
 use fewstep_models::params::Weights;
 use fewstep_models::weights::{
-    Component, DIFFUSERS_STEM, MAX_SHARD_BYTES, ModelError, read_tensors, save_component, write_tensors,
+    Component, DIFFUSERS_STEM, MAX_SHARD_BYTES, ModelError, read_tensors, save_component,
 };
 use libtorch_ext::TorchError;
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::TrainError;
 use crate::student::{Architectures, Unets};
 
-/// Adapters as diffusers' `load_lora_weights` looks for them.
-const LORA_FILE: &str = "pytorch_lora_weights.safetensors";
 /// The part of a LoRA file that is the UNet's.
 const PREFIX: &str = "unet.";
 /// Where the student's moving average lies, in a LoRA run that has one.
@@ -62,7 +60,7 @@ pub(crate) fn load_student(
 ) -> Result<Weights, TrainError> {
     match architectures.adapters() {
         None => whole(&folder.join("unet"), architectures, device),
-        Some(_) => adapters(&folder.join(LORA_FILE), architectures, device),
+        Some(_) => adapters(&folder.join(DIFFUSERS_FILE), architectures, device),
     }
 }
 
@@ -77,7 +75,11 @@ pub(crate) fn load_target(
 ) -> Result<Weights, TrainError> {
     match architectures.adapters() {
         None => whole(&folder.join("unet_target"), architectures, device),
-        Some(_) => adapters(&folder.join(LORA_TARGET).join(LORA_FILE), architectures, device),
+        Some(_) => adapters(
+            &folder.join(LORA_TARGET).join(DIFFUSERS_FILE),
+            architectures,
+            device,
+        ),
     }
 }
 
@@ -86,23 +88,34 @@ fn whole(folder: &Path, architectures: &Architectures, device: Device) -> Result
 }
 
 fn save_adapters(folder: &Path, set: &AdapterSet, weights: &Weights) -> Result<(), ModelError> {
-    let options = set.options();
-    let metadata = json!({
-        "unet.r": options.rank,
-        "unet.lora_alpha": options.alpha,
-        "unet.lora_dropout": options.dropout,
-        "unet.target_modules": options.targets.names(),
-    });
-    let metadata = BTreeMap::from([
-        ("format".to_owned(), "pt".to_owned()),
-        ("lora_adapter_metadata".to_owned(), metadata.to_string()),
-    ]);
-    let named: Vec<(String, &Tensor)> = weights
-        .named()
-        .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
-        .collect();
-    let named = named.iter().map(|(name, tensor)| (name.as_str(), *tensor));
-    write_tensors(&folder.join(LORA_FILE), named, &metadata)
+    write_diffusers(
+        &folder.join(DIFFUSERS_FILE),
+        &[(Part::UNet, &modules(set, weights))],
+    )
+}
+
+/// Writes the student's adapters once more, under the names that other programs know.
+///
+/// # Errors
+/// What the operating system refuses.
+pub(crate) fn save_kohya(folder: &Path, unets: &Unets) -> Result<(), ModelError> {
+    let Some(set) = unets.architectures.adapters() else {
+        return Ok(());
+    };
+    let modules = modules(set, unets.student.master());
+    write_kohya(&folder.join(KOHYA_FILE), &[(Part::UNet, &modules)])
+}
+
+fn modules(set: &AdapterSet, weights: &Weights) -> BTreeMap<String, LoraModule> {
+    let module = |(name, a, b): (&str, &Tensor, &Tensor)| {
+        let module = LoraModule {
+            a: a.shallow_clone(),
+            b: b.shallow_clone(),
+            alpha: set.options().alpha,
+        };
+        (name.to_owned(), module)
+    };
+    set.named(weights).map(module).collect()
 }
 
 fn adapters(path: &Path, architectures: &Architectures, device: Device) -> Result<Weights, TrainError> {

@@ -174,6 +174,7 @@ fn adapters_are_learned_and_nothing_else() {
         "README.md",
         "checkpoint-4",
         "config.toml",
+        "lora_kohya.safetensors",
         "metrics.jsonl",
         ADAPTERS,
         "scheduler",

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod device;
 mod failure;
+mod lora_flags;
 mod picture;
 mod progress;
 mod terminal;

@@ -32,9 +32,8 @@ impl Painter {
     /// Loads a model, with another UNet in place of its own where one is given.
     pub(crate) fn load(model: &Folder, unet: Option<&Path>, device: Device, dtype: Kind) -> Result<Self> {
         let options = PipelineOptions {
-            device,
-            dtype,
             unet: unet.map(Path::to_owned),
+            ..PipelineOptions::new(device, dtype)
         };
         Ok(Painter {
             pipeline: Pipeline::load(model, &options)?,

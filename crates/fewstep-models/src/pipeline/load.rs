@@ -1,12 +1,14 @@
 //! A whole model, loaded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
+use super::lora::{self, LoraUse, Merge};
 use super::{
     DdimOptions, Decoder, Denoiser, EncodedPrompts, Family, LcmOptions, Prompts, StepDone, TextEncoders,
 };
+use crate::lora::Part;
 use crate::params::Weights;
 use crate::schedule::SchedulerConfig;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
@@ -22,6 +24,24 @@ pub struct PipelineOptions {
     /// A UNet's folder to use in place of the model's: a student. If a `scheduler` folder lies beside it, as
     /// it does in a run's folder, that one is used too: it knows how the student was distilled.
     pub unet: Option<PathBuf>,
+    /// Adapters on the UNet and the text encoders. A `scheduler` folder beside the first file counts as the
+    /// one beside a student.
+    pub loras: Vec<LoraUse>,
+    /// How they come there.
+    pub merge: Merge,
+}
+
+impl PipelineOptions {
+    /// The model as it is.
+    pub fn new(device: Device, dtype: Kind) -> Self {
+        PipelineOptions {
+            device,
+            dtype,
+            unet: None,
+            loras: Vec::new(),
+            merge: Merge::default(),
+        }
+    }
 }
 
 /// The components of an SD 1.x, SD 2.x or SDXL model.
@@ -56,7 +76,7 @@ impl Pipeline {
             ));
         }
         Ok(Pipeline {
-            text_encoders: TextEncoders::load(folder, dtype, device)?,
+            text_encoders: TextEncoders::load_with(folder, dtype, device, &options.loras, options.merge)?,
             zeros_for_empty_prompt: zeros_for_empty_prompt(folder)?,
             unet,
             weights,
@@ -192,9 +212,14 @@ pub fn load_unet(
     };
     let unet = UNet2DConditionModel::new(component.parse(UNetConfig::from_json)?)?;
     let weights = component.load(unet.layout(), options.dtype, options.device)?;
-    let beside = component.path().parent().map(|run| run.join("scheduler"));
+    let weights = lora::with_loras(weights, Part::UNet, &options.loras, options.merge)?;
+    let student = options
+        .unet
+        .as_deref()
+        .or_else(|| options.loras.first().map(|lora| lora.file.path.as_path()));
+    let beside = student.and_then(Path::parent).map(|run| run.join("scheduler"));
     let scheduler = match beside {
-        Some(beside) if options.unet.is_some() && beside.is_dir() => beside,
+        Some(beside) if beside.is_dir() => beside,
         _ => folder.path().join("scheduler"),
     };
     Ok((unet, weights, SchedulerConfig::load(&scheduler)?))

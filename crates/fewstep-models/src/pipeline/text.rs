@@ -5,7 +5,9 @@ use libtorch_ext::{NoGrad, catch};
 use tch::{Device, Kind, Tensor};
 
 use super::conditioning::{AddedTensors, Conditions};
+use super::lora::{self, LoraUse, Merge};
 use crate::clip::{ClipOutput, ClipTextModel, ClipTokenizer};
+use crate::lora::Part;
 use crate::params::Weights;
 use crate::weights::{Folder, ModelError};
 
@@ -61,9 +63,37 @@ impl TextEncoders {
     /// # Errors
     /// A component that is missing or not supported, or a second encoder without a projection.
     pub fn load(folder: &Folder, kind: Kind, device: Device) -> Result<Self, ModelError> {
-        let second = match Family::of(folder) {
+        TextEncoders::load_with(folder, kind, device, &[], Merge::Attach)
+    }
+
+    /// The same, with the adapters that these files have for text encoders.
+    ///
+    /// # Errors
+    /// As for [`TextEncoders::load`], and adapters of another architecture.
+    pub(super) fn load_with(
+        folder: &Folder,
+        kind: Kind,
+        device: Device,
+        loras: &[LoraUse],
+        merge: Merge,
+    ) -> Result<Self, ModelError> {
+        let family = Family::of(folder);
+        if let (Family::Sd, Some(lora)) = (family, lora::any_for(Part::TextEncoder2, loras)) {
+            return Err(ModelError::malformed(
+                &lora.file.path,
+                "has adapters for a second text encoder, which only SDXL has: it was made for another model",
+            ));
+        }
+        let load = |names, part| {
+            let encoder = Encoder::load(folder, names, kind, device)?;
+            Ok::<_, ModelError>(Encoder {
+                weights: lora::with_loras(encoder.weights, part, loras, merge)?,
+                ..encoder
+            })
+        };
+        let second = match family {
             Family::Sd => None,
-            Family::Sdxl => Some(Encoder::load(folder, SECOND, kind, device)?),
+            Family::Sdxl => Some(load(SECOND, Part::TextEncoder2)?),
         };
         if let Some(second) = &second
             && second.model.config().projection_dim.is_none()
@@ -75,7 +105,7 @@ impl TextEncoders {
             ));
         }
         Ok(TextEncoders {
-            first: Encoder::load(folder, FIRST, kind, device)?,
+            first: load(FIRST, Part::TextEncoder)?,
             second,
         })
     }

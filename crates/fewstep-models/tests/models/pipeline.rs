@@ -20,9 +20,8 @@ fn load(model: &str, unet: Option<PathBuf>) -> Result<Pipeline, ModelError> {
 
 fn load_as(dtype: Kind, model: &str, unet: Option<PathBuf>) -> Result<Pipeline, ModelError> {
     let options = PipelineOptions {
-        device: Device::Cpu,
-        dtype,
         unet,
+        ..PipelineOptions::new(Device::Cpu, dtype)
     };
     Pipeline::load(&Folder::open(&fixture("models").join(model))?, &options)
 }

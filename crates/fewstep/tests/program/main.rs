@@ -4,6 +4,9 @@
 mod common;
 
 #[cfg(test)]
+mod adapters;
+
+#[cfg(test)]
 mod debug;
 #[cfg(test)]
 mod folder;

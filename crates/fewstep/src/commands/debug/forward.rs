@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fewstep_models::clip::{ClipTextModel, ClipTokenizer};
+use fewstep_models::lora;
+use fewstep_models::pipeline::with_loras;
 use fewstep_models::unet::{AddedConditions, UNet2DConditionModel, UNetConfig, UNetInput};
 use fewstep_models::vae::AutoencoderKl;
 use fewstep_models::weights::{Component, Folder};
@@ -12,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 use super::inputs::{Inputs, write};
 use crate::device::{self, Dtype};
 use crate::failure::Usage;
+use crate::lora_flags::LoraFlags;
 
 /// Runs one module of a model on tensors from a file. Outputs are written as f32, whatever dtype they were
 /// computed in.
@@ -39,6 +42,8 @@ pub(super) struct Args {
     /// A UNet's folder, to be used instead of the model's
     #[arg(long, value_name = "DIR")]
     unet: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraFlags,
     /// For a tokenizer: a text; may be given several times
     #[arg(long, allow_hyphen_values = true)]
     text: Vec<String>,
@@ -59,6 +64,9 @@ Components, their inputs, and -> their outputs:
 
 Examples:
   fewstep debug forward --model models/sd15 --component unet \\
+      --inputs in.safetensors --output out.safetensors
+  fewstep debug forward --model models/sd15 --component unet \\
+      --lora runs/lora/pytorch_lora_weights.safetensors=0.8 \\
       --inputs in.safetensors --output out.safetensors
   fewstep debug forward --model models/sd15 --component tokenizer \\
       --text 'a cat' --text '' --output ids.safetensors";
@@ -95,6 +103,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.unet.is_some() && args.component != Part::Unet {
         return Err(Usage::error("--unet is for --component unet"));
+    }
+    if !args.lora.is_empty() && args.component != Part::Unet {
+        return Err(Usage::error("--lora is for --component unet"));
     }
     let folder = Folder::open(&args.model)?;
     let outputs = match args.component {
@@ -148,7 +159,9 @@ fn unet(args: &Args, folder: &Folder) -> anyhow::Result<Outputs> {
         added,
     };
     network.check_input(&input)?;
+    let (loras, merge) = args.lora.read()?;
     let weights = component.load(network.layout(), args.dtype.kind(), device)?;
+    let weights = with_loras(weights, lora::Part::UNet, &loras, merge)?;
     let _no_grad = NoGrad::new();
     let out = catch(|| network.forward(&weights, &input))?;
     Ok(vec![("sample", out)])

@@ -12,6 +12,7 @@ use tch::Tensor;
 
 use super::inputs::{Inputs, write};
 use crate::device::{self, Dtype};
+use crate::lora_flags::LoraFlags;
 
 /// Samples with the LCM sampler from noise in a file, and writes the latents after each step.
 ///
@@ -29,6 +30,8 @@ pub(super) struct Args {
     /// A UNet's folder, to be used instead of the model's; a `scheduler` folder beside it is used too
     #[arg(long, value_name = "DIR")]
     unet: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraFlags,
     /// A safetensors file with the inputs
     #[arg(long, value_name = "FILE")]
     inputs: PathBuf,
@@ -79,10 +82,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let prompts = prompts(&mut inputs)?;
     inputs.finish();
 
+    let (loras, merge) = args.lora.read()?;
     let options = PipelineOptions {
-        device: device::open(&args.device)?,
-        dtype: args.dtype.kind(),
         unet: args.unet.clone(),
+        loras,
+        merge,
+        ..PipelineOptions::new(device::open(&args.device)?, args.dtype.kind())
     };
     let (unet, weights, scheduler) = load_unet(&Folder::open(&args.model)?, &options)?;
     let denoiser = Denoiser {

@@ -12,6 +12,7 @@ use fewstep_models::weights::Folder;
 
 use crate::device::{self, Dtype};
 use crate::failure::Usage;
+use crate::lora_flags::LoraFlags;
 use crate::picture::{grid, write_png};
 use crate::terminal;
 use settings::Settings;
@@ -27,6 +28,8 @@ pub(crate) struct Args {
     /// folder beside it is used too
     #[arg(long, value_name = "DIR")]
     unet: Option<PathBuf>,
+    #[command(flatten)]
+    lora: LoraFlags,
     /// What to paint; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Vec<String>,
@@ -42,9 +45,10 @@ pub(crate) struct Args {
     /// Sampling steps [default: 4 with lcm, 50 with ddim]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
-    /// How closely to follow the prompt; w of the paper is one less
-    #[arg(long, value_name = "G", default_value_t = 8.0, allow_negative_numbers = true)]
-    guidance_scale: f64,
+    /// How closely to follow the prompt; w of the paper is one less [default: 8, or 1 with --lora and lcm:
+    /// the guidance is in the adapters]
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    guidance_scale: Option<f64>,
     /// With lcm: the timesteps that the student was distilled at [default: the scheduler's, or else 50]
     #[arg(long, value_name = "N")]
     original_inference_steps: Option<u32>,
@@ -93,6 +97,10 @@ Examples:
   fewstep generate --model models/sd15 --sampler ddim --steps 50 --seed 1 \\
       --prompt 'a red fox in the snow' --num_images 4 --guidance_scale 8 --out teacher.png
 
+  By adapters that make any model of their kind a student, with a style beside them:
+  fewstep generate --model models/sdxl --lora runs/sdxl-lora/pytorch_lora_weights.safetensors \\
+      --lora style.safetensors=0.8 --steps 4 --prompt 'a red fox in the snow' --out fox.png
+
 The settings lie inside the PNG: as text under `parameters`, as JSON under `fewstep`.";
 
 /// Loads, paints, writes.
@@ -104,14 +112,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.sampler != Sampler::Lcm && args.original_inference_steps.is_some() {
         return Err(Usage::error("--original_inference_steps is for --sampler lcm"));
     }
+    let (loras, merge) = args.lora.read()?;
     let options = PipelineOptions {
-        device: device::open(&args.device)?,
-        dtype: args.dtype.kind(),
         unet: args.unet.clone(),
+        loras,
+        merge,
+        ..PipelineOptions::new(device::open(&args.device)?, args.dtype.kind())
     };
     let pipeline = Pipeline::load(&Folder::open(&args.model)?, &options)?;
     let embedded = pipeline.denoiser().unet.config().time_cond_proj_dim.is_some();
-    if args.negative_prompt.is_some() && (embedded || args.guidance_scale <= 1.0) {
+    if args.negative_prompt.is_some() && (embedded || args.guidance_scale() <= 1.0) {
         terminal::note(if embedded {
             "note: --negative_prompt has no effect: this UNet was distilled with guidance and knows no second prompt"
         } else {
@@ -130,6 +140,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
+    /// The guidance scale: as asked for, or the usual one.
+    fn guidance_scale(&self) -> f64 {
+        let guided_already = self.sampler == Sampler::Lcm && !self.lora.is_empty();
+        self.guidance_scale
+            .unwrap_or(if guided_already { 1.0 } else { 8.0 })
+    }
+
     /// The number of sampling steps: as asked for, or the sampler's usual one.
     fn steps(&self) -> u32 {
         self.steps.unwrap_or(match self.sampler {

@@ -49,7 +49,7 @@ fn sample(
     mut done: impl FnMut(usize),
 ) -> anyhow::Result<Tensor> {
     let steps = i64::from(args.steps());
-    let guidance_scale = args.guidance_scale;
+    let guidance_scale = args.guidance_scale();
     let latents = match args.sampler {
         Sampler::Lcm => {
             let options = LcmOptions {

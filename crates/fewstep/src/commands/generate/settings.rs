@@ -13,6 +13,8 @@ use crate::picture::Note;
 pub(super) struct Settings<'a> {
     model: &'a Path,
     unet: Option<&'a Path>,
+    /// FILE=WEIGHT each.
+    loras: Vec<String>,
     prompts: &'a [String],
     negative_prompt: Option<&'a str>,
     sampler: &'static str,
@@ -36,6 +38,7 @@ impl<'a> Settings<'a> {
         Settings {
             model: &args.model,
             unet: args.unet.as_deref(),
+            loras: args.lora.words(),
             prompts,
             negative_prompt: args.negative_prompt.as_deref(),
             sampler: match args.sampler {
@@ -43,7 +46,7 @@ impl<'a> Settings<'a> {
                 Sampler::Ddim => "ddim",
             },
             steps: args.steps(),
-            guidance_scale: args.guidance_scale,
+            guidance_scale: args.guidance_scale(),
             original_inference_steps: args.original_inference_steps,
             seed: args.seed,
             num_images: args.num_images,
@@ -67,8 +70,9 @@ impl<'a> Settings<'a> {
             .negative_prompt
             .map_or(String::new(), |text| format!("\nNegative prompt: {text}"));
         let weights = self.unet.unwrap_or(self.model);
+        let loras: String = self.loras.iter().map(|lora| format!(", Lora: {lora}")).collect();
         format!(
-            "{}{negative}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: fewstep {}",
+            "{}{negative}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{loras}, Version: fewstep {}",
             self.prompts.join("\n"),
             self.steps,
             self.sampler.to_uppercase(),
