@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{batches, captions};
+use common::{batches, captions, png};
 use fewstep_data::{Cause, DataConfig, Loader, Origin, PictureFolder};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/data/parquet");
@@ -132,4 +132,62 @@ fn damaged_files_are_errors_and_drops_but_never_hang() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let text = Loader::new(config(folder.path())).unwrap_err().to_string();
     assert!(text.contains("is no parquet file that can be read"), "{text}");
+}
+
+#[test]
+fn metadata_may_be_a_parquet_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |file: &str| folder.path().join(file);
+    std::fs::copy(Path::new(DATA).join("metadata.parquet"), path("metadata.parquet")).unwrap();
+    std::fs::create_dir(path("in")).unwrap();
+    std::fs::write(path("a.png"), png(1)).unwrap();
+    std::fs::write(path("in/b.png"), png(2)).unwrap();
+    let mut loader = Loader::new(DataConfig {
+        batch_size: 3,
+        resolution: 8,
+        ..config(folder.path())
+    })
+    .unwrap();
+    let mut found = captions(&batches(&mut loader, 1));
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found, ["a", "b"]);
+    assert!(
+        loader
+            .drops()
+            .to_string()
+            .contains("metadata.parquet, row 2 names no picture"),
+        "{}",
+        loader.drops()
+    );
+}
+
+#[test]
+fn no_damaged_byte_brings_the_loader_down() {
+    for fixture in ["pictures.parquet", "holes.parquet"] {
+        let folder = folder_of(fixture);
+        let file = folder.path().join("data/train-00000-of-00001.parquet");
+        let bytes = std::fs::read(&file).unwrap();
+        let mut origin = PictureFolder::new(folder.path());
+        if fixture == "holes.parquet" {
+            origin.image_column = "jpg".into();
+            origin.caption_column = "captions".into();
+        }
+        for place in (0..bytes.len()).step_by(31) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0xff;
+            std::fs::write(&file, damaged).unwrap();
+            let loader = Loader::new(DataConfig {
+                origin: Origin::Folder(origin.clone()),
+                batch_size: 2,
+                ..config(folder.path())
+            });
+            // An error or a batch: what comes out matters less than that something does.
+            if let Ok(mut loader) = loader {
+                for _ in 0..6 {
+                    let _ = loader.next_batch();
+                }
+            }
+        }
+    }
 }

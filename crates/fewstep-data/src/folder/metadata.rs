@@ -2,14 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{FolderError, csv, jsonl};
+use super::{FolderError, csv, jsonl, parquet};
 use crate::config::PictureFolder;
 use crate::drops::Cause;
 
 /// A row of a metadata file.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The line on which it begins, from 1.
+    /// The line on which it begins, from 1; in a parquet file the row, from 0.
     pub(super) number: u64,
     /// What it says, or why it says nothing.
     pub(super) entry: Result<Entry, (Cause, String)>,
@@ -32,10 +32,10 @@ pub(super) fn read(root: &Path, file: &Path, folder: &PictureFolder) -> Result<V
     let path = root.join(file);
     // Pictures are named as seen from the metadata file.
     let base = file.parent().unwrap_or(Path::new(""));
-    if file.extension().is_some_and(|extension| extension == "csv") {
-        csv::read(&path, base, folder)
-    } else {
-        jsonl::read(&path, base, folder)
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => csv::read(&path, base, folder),
+        Some("parquet") => parquet::lines(&path, base, folder),
+        _ => jsonl::read(&path, base, folder),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A folder of pictures as a list of shards: one for each picture, and one for each row group of a parquet file.
 //!
-//! Captions come from the metadata files in the folder (`metadata.jsonl`, `metadata.csv`; their rows in their order)
+//! Captions come from the metadata files in the folder (`metadata.jsonl`, `.csv` or `.parquet`; their rows in their order)
 //! or, where there is none, from a `.txt` beside each picture; a parquet file has its own. Folders inside the folder
 //! belong to it. Names are sorted, so that the same files make the same list. What a file says is looked at here, the
 //! pictures only when the order comes to them.
@@ -17,7 +17,7 @@ mod walk;
 pub use error::FolderError;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::PictureFolder;
@@ -99,17 +99,19 @@ impl Listing {
 
     /// The row of a metadata file; one that names no picture stands for itself.
     fn row(&self, metadata: &Path, line: Line) -> Picture {
-        let place = format!("({}, line {})", metadata.display(), line.number);
+        let is_parquet = metadata
+            .extension()
+            .is_some_and(|extension| extension == "parquet");
+        let unit = if is_parquet { "row" } else { "line" };
+        let row = format!("{}, {unit} {}", metadata.display(), line.number);
+        let place = format!("({row})");
         match line.entry {
             Ok(entry) if entry.captions.is_empty() => {
                 let why = format!("{place} has an empty caption column");
                 self.picture(&entry.picture, Content::Dropped(Cause::MissingCaption, why))
             }
             Ok(entry) => self.picture(&entry.picture, Content::Captions(entry.captions, place)),
-            Err((cause, why)) => {
-                let row = PathBuf::from(format!("{}, line {}", metadata.display(), line.number));
-                self.picture(&row, Content::Dropped(cause, why))
-            }
+            Err((cause, why)) => self.picture(Path::new(&row), Content::Dropped(cause, why)),
         }
     }
 }

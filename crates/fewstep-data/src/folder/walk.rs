@@ -11,7 +11,7 @@ const PICTURES: [&str; 11] = [
 ];
 
 /// File names of metadata.
-const METADATA: [&str; 2] = ["metadata.jsonl", "metadata.csv"];
+const METADATA: [&str; 3] = ["metadata.jsonl", "metadata.csv", "metadata.parquet"];
 
 /// What a folder holds, as paths relative to it, each list by name.
 #[derive(Debug, Default)]

@@ -151,7 +151,7 @@ sections! {
         /// WebDataset shards: paths with {00000..00099} or {a,b} expanded and :: between several. May be
         /// given several times. Either this or train_data_dir is required.
         train_shards_path_or_url: Vec<String> = Vec::new(),
-        /// A folder of pictures with their captions: in metadata.jsonl or metadata.csv (with the column
+        /// A folder of pictures with their captions: in metadata.jsonl, .csv or .parquet (with the column
         /// file_name), in a .txt beside each picture, or in parquet files as the datasets library writes them.
         train_data_dir: Option<PathBuf> = None,
         /// With train_data_dir: the column with the pictures in parquet files, or with the pictures' names in

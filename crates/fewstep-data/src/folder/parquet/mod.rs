@@ -4,7 +4,10 @@
 //! A picture is a struct of `bytes` and `path`, or plain bytes; a caption is a text or a list of texts.
 
 mod cells;
+mod lines;
 mod rows;
+
+pub(super) use lines::lines;
 
 use std::fs::File;
 use std::io;
@@ -111,13 +114,14 @@ fn columns(path: &Path, schema: &SchemaDescriptor, folder: &PictureFolder) -> Re
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Picture,
+    Name,
     Caption,
 }
 
 impl Wanted {
     fn remedy(self) -> &'static str {
         match self {
-            Wanted::Picture => IMAGE_REMEDY,
+            Wanted::Picture | Wanted::Name => IMAGE_REMEDY,
             Wanted::Caption => CAPTION_REMEDY,
         }
     }
@@ -125,6 +129,7 @@ impl Wanted {
     fn words(self) -> &'static str {
         match self {
             Wanted::Picture => "pictures (bytes, or a struct of bytes and path)",
+            Wanted::Name => "names of files",
             Wanted::Caption => "texts",
         }
     }
@@ -133,6 +138,7 @@ impl Wanted {
     fn fits(self, below: &[String], lists: i16) -> bool {
         match self {
             Wanted::Picture => lists == 0 && (below.is_empty() || below == ["bytes"]),
+            Wanted::Name => lists == 0 && below.is_empty(),
             Wanted::Caption => below.is_empty() && lists == 0 || lists == 1 && below.len() == 2,
         }
     }

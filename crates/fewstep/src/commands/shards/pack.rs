@@ -15,7 +15,7 @@ use crate::terminal;
 #[derive(Debug, clap::Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The folder: pictures with metadata.jsonl, metadata.csv or a .txt beside each, or parquet files
+    /// The folder: pictures with metadata.jsonl, .csv or .parquet or a .txt beside each, or parquet files
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// The folder of the shards, which must not exist or be empty
