@@ -88,6 +88,7 @@ impl Assembly {
     pub(super) fn form(&self) -> LoraForm {
         let namings: Vec<Naming> = self.namings().into_keys().collect();
         match *namings {
+            [] => LoraForm::Unknown,
             [Naming::Diffusers] => LoraForm::Diffusers,
             [Naming::OldDiffusers] => LoraForm::OldDiffusers,
             [Naming::Diffusers, Naming::OldDiffusers] => LoraForm::MixedDiffusers,

@@ -22,6 +22,8 @@ pub enum LoraForm {
     KohyaSgm,
     /// Names of several families.
     Mixed,
+    /// No name is an adapter's.
+    Unknown,
 }
 
 impl Display for LoraForm {
@@ -35,6 +37,7 @@ impl Display for LoraForm {
             LoraForm::Kohya => "kohya",
             LoraForm::KohyaSgm => "kohya with SGM block names",
             LoraForm::Mixed => "a mix of several families of names",
+            LoraForm::Unknown => "no LoRA that fewstep knows",
         })
     }
 }

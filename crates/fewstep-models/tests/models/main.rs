@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod adapted;
 mod clip;
 mod common;
 mod files;

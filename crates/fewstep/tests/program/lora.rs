@@ -132,6 +132,12 @@ fn what_would_not_load_is_listed_and_not_converted() {
     let text = convert("dora.safetensors", &out, &["--to=kohya"]).failed(1);
     assert!(text.contains("lora_magnitude_vector") && !out.exists(), "{text}");
     let model = "../models/tiny-sd2/unet/diffusion_pytorch_model.safetensors";
+    let ran = fewstep(["lora", "inspect", &word(fixture("lora").join(model))]);
+    assert!(
+        ran.stdout.contains("no LoRA that fewstep knows"),
+        "{}",
+        ran.stdout
+    );
     let text = convert(model, &out, &["--to=kohya"]).failed(1);
     assert!(
         text.contains("no part of a LoRA") && text.contains("more"),
