@@ -99,8 +99,10 @@ pub(super) fn unet(recipe: &Recipe) -> Value {
     })
 }
 
-/// scheduler/scheduler_config.json: Stable Diffusion's schedule. With trailing timesteps the sampler starts
-/// at pure noise, which few steps need most: the baseline at its best.
+/// scheduler/scheduler_config.json: Stable Diffusion's schedule, brought to pure noise at its end, with
+/// v-prediction and trailing timesteps, as in "Common Diffusion Noise Schedules and Sample Steps are Flawed".
+/// Without that the background's colour could be read off the last timestep's latents (`abar = 0.0047`) in
+/// training, but not off the pure noise that sampling starts from.
 pub(super) fn scheduler() -> Value {
     json!({
         "_class_name": "DDIMScheduler",
@@ -110,7 +112,8 @@ pub(super) fn scheduler() -> Value {
         "beta_start": 0.00085,
         "clip_sample": false,
         "num_train_timesteps": 1000,
-        "prediction_type": "epsilon",
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": true,
         "set_alpha_to_one": false,
         "steps_offset": 1,
         "timestep_spacing": "trailing",

@@ -1,4 +1,8 @@
-//! The third stage: the UNet and the text encoder, trained together to predict the noise in latents.
+//! The third stage: the UNet and the text encoder, trained together to predict the velocity
+//! `v = sqrt(abar_t) eps - sqrt(1 - abar_t) x`.
+//!
+//! Not the noise: from pure noise on, everything coarse must come from the caption, and there an error in `x`
+//! hardly shows in the noise.
 
 use anyhow::Result;
 use fewstep_draw::{Purpose, Stream};
@@ -70,7 +74,7 @@ fn train(networks: &Networks, making: &mut Making<'_>, examples: &Examples) -> R
         networks,
         examples,
         tables: Tables::new(&schedule, device),
-        snr_weights: min_snr_weights(&schedule, recipe.min_snr_gamma, device),
+        loss_weights: loss_weights(&schedule, recipe.min_snr_gamma, device),
         kind: making.kind,
     };
     let mut progress = Progress::new("denoiser", trained.step(), device);
@@ -186,12 +190,12 @@ struct Objective<'a> {
     examples: &'a Examples,
     tables: Tables,
     /// `[T]` f32.
-    snr_weights: Tensor,
+    loss_weights: Tensor,
     kind: Kind,
 }
 
 impl Objective<'_> {
-    /// The weighted mean of |eps_theta(z_t, t, c) - eps|^2, a scalar in f32.
+    /// The weighted mean of |v_theta(z_t, t, c) - v|^2, a scalar in f32.
     fn loss(&self, masters: &[Weights], batch: &Batch) -> Tensor {
         let (unet, text) = (masters[0].to_kind(self.kind), masters[1].to_kind(self.kind));
         let x = self
@@ -214,24 +218,26 @@ impl Objective<'_> {
             added: None,
         };
         let predicted = self.networks.unet.forward(&unet, &input).to_kind(Kind::Float);
-        let errors =
-            (predicted - &batch.noise)
-                .square()
-                .mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
-        let weights = self.snr_weights.index_select(0, &batch.timesteps);
+        let velocity =
+            self.tables.alpha(&batch.timesteps) * &batch.noise - self.tables.sigma(&batch.timesteps) * &x;
+        let errors = (predicted - velocity)
+            .square()
+            .mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+        let weights = self.loss_weights.index_select(0, &batch.timesteps);
         (errors * weights).mean(Kind::Float)
     }
 }
 
-/// `min(snr_t, gamma) / snr_t` for every timestep, with `snr_t = abar_t / (1 - abar_t)`: the weights for a
-/// network that predicts noise.
-fn min_snr_weights(schedule: &NoiseSchedule, gamma: f64, device: Device) -> Tensor {
+/// `(min(snr_t, gamma) + 1) / (snr_t + 1)` for every timestep, with `snr_t = abar_t / (1 - abar_t)`: a unit of
+/// error in `x` counts `min(snr_t, gamma) + 1`, so that clean timesteps do not drown the others and pure noise
+/// still counts.
+fn loss_weights(schedule: &NoiseSchedule, gamma: f64, device: Device) -> Tensor {
     let weights: Vec<f32> = schedule
         .alphas_cumprod()
         .iter()
         .map(|&abar| {
             let snr = f64::from(abar) / (1.0 - f64::from(abar));
-            (snr.min(gamma) / snr) as f32
+            ((snr.min(gamma) + 1.0) / (snr + 1.0)) as f32
         })
         .collect();
     Tensor::from_slice(&weights).to_device(device)
@@ -242,10 +248,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clean_timesteps_weigh_less_and_noisy_ones_all_the_same() {
+    fn clean_timesteps_weigh_less_and_pure_noise_weighs_one() {
         let config = SchedulerConfig::from_json(&architecture::scheduler()).unwrap();
         let schedule = NoiseSchedule::new(&config).unwrap();
-        let weights = Vec::<f32>::try_from(min_snr_weights(&schedule, 5.0, Device::Cpu)).unwrap();
+        let weights = Vec::<f32>::try_from(loss_weights(&schedule, 5.0, Device::Cpu)).unwrap();
         assert_eq!(weights.len() as u64, TIMESTEPS);
         assert!(weights[0] < 0.01 && weights[999] == 1.0);
         assert!(weights.windows(2).all(|pair| pair[0] <= pair[1]));
