@@ -27,6 +27,7 @@ KINDS = (
     "step",
     "loop",
     "pipeline",
+    "canvas",
     "lora",
     "resize",
     "shards",

@@ -1,4 +1,4 @@
-//! From latents to pictures of eight bits.
+//! From latents to pictures of eight bits, and from pictures to latents.
 
 use libtorch_ext::{NoGrad, catch};
 use tch::{Device, Kind, Tensor};
@@ -7,7 +7,7 @@ use crate::params::Weights;
 use crate::vae::AutoencoderKl;
 use crate::weights::{Component, ModelError};
 
-/// A VAE that decodes, always in f32: the steps between bf16 numbers near 1 are wider than those between the
+/// A VAE, always in f32: the steps between bf16 numbers near 1 are wider than those between the
 /// 256 levels of a picture, and f16 overflows in some published VAEs.
 #[derive(Debug)]
 pub struct Decoder {
@@ -56,7 +56,41 @@ impl Decoder {
     }
 }
 
+impl Decoder {
+    /// Latents `[B, C, h, w]` as a UNet has them, f32, of pictures `[B, 3, H, W]` in [-1, 1]: the posterior's
+    /// sample that unit normal `noise` of the latents' shape picks.
+    ///
+    /// # Errors
+    /// Pictures whose sides the VAE's downscaling does not divide, or what LibTorch refuses.
+    pub fn encode(
+        &self,
+        pixels: &Tensor,
+        noise: impl FnOnce(&[i64]) -> Tensor,
+    ) -> Result<Tensor, ModelError> {
+        self.vae.check_pixels(pixels)?;
+        Ok(catch(|| {
+            let _no_grad = NoGrad::new();
+            let device = self.weights.device();
+            let moments = self.vae.encode(&self.weights, &pixels.to_device(device));
+            let noise = noise(&moments.mean.size()).to_device(device);
+            moments.sample(&noise) * self.vae.config().scaling_factor
+        })?)
+    }
+}
+
 impl Rgb8 {
+    /// The picture as pixels `[1, 3, H, W]` in [-1, 1], on the CPU.
+    ///
+    /// # Errors
+    /// Bytes that are not as many as the sizes say.
+    pub fn to_pixels(&self) -> Result<Tensor, ModelError> {
+        let levels = Tensor::f_from_slice(&self.bytes)?;
+        let levels = levels.f_view([1, self.height as i64, self.width as i64, 3])?;
+        Ok(catch(|| {
+            (levels.permute([0, 3, 1, 2]).to_kind(Kind::Float) / 127.5 - 1.0).contiguous()
+        })?)
+    }
+
     /// The pictures of pixels `[B, 3, H, W]` in [-1, 1], rounded to the nearest level.
     ///
     /// # Errors

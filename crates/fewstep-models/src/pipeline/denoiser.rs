@@ -3,7 +3,7 @@
 use libtorch_ext::{NoGrad, catch};
 use tch::{Kind, Tensor};
 
-use super::{Conditions, Prompts};
+use super::{Conditions, Inpainting, Prompts};
 use crate::params::Weights;
 use crate::schedule::{SchedulerConfig, guidance_embedding, guide};
 use crate::unet::{UNet2DConditionModel, UNetInput};
@@ -18,6 +18,16 @@ pub struct Denoiser<'a> {
     pub weights: &'a Weights,
     /// Its noise schedule, and how samplers shall use it.
     pub scheduler: &'a SchedulerConfig,
+    /// The picture of which a part is painted, if one is.
+    pub inpainting: Option<&'a Inpainting>,
+}
+
+impl Denoiser<'_> {
+    /// Whether the UNet was made for inpainting: it takes latents, a mask, and latents again, and gives latents.
+    pub(super) fn is_for_inpainting(&self) -> bool {
+        let config = self.unet.config();
+        config.in_channels == 2 * config.out_channels + 1
+    }
 }
 
 /// How a guidance scale g reaches the prediction.
@@ -103,6 +113,13 @@ impl<'a> Guided<'a> {
     ) -> Result<Tensor, ModelError> {
         let Denoiser { unet, weights, .. } = self.denoiser;
         let batch = sample.size().first().copied().unwrap_or_default();
+        let beside = match self.denoiser.inpainting {
+            Some(inpainting) if self.denoiser.is_for_inpainting() => {
+                Some(catch(|| inpainting.beside(sample))?)
+            }
+            _ => None,
+        };
+        let sample = beside.as_ref().unwrap_or(sample);
         let timestep = Tensor::full([batch], t, (Kind::Int64, weights.device()));
         let input = UNetInput {
             sample,

@@ -65,13 +65,14 @@ impl Pipeline {
         let PipelineOptions { device, dtype, .. } = *options;
         let (unet, weights, scheduler) = load_unet(folder, options)?;
         let decoder = Decoder::load(&folder.component("vae")?, device)?;
-        let (channels, wanted) = (unet.config().in_channels, decoder.vae().config().latent_channels);
-        if channels != wanted {
+        let (taken, given) = (unet.config().in_channels, unet.config().out_channels);
+        let latents = decoder.vae().config().latent_channels;
+        if given != latents || ![latents, 2 * latents + 1].contains(&taken) {
             return Err(ModelError::malformed(
                 folder.path(),
                 format_args!(
-                    "has a UNet that takes {channels} channels, but its VAE's latents have {wanted}; inpainting \
-                     and depth models cannot paint from a prompt alone"
+                    "has a UNet from {taken} channels to {given}, but its VAE's latents have {latents}; depth and \
+                     upscaling models are not supported"
                 ),
             ));
         }
@@ -91,6 +92,7 @@ impl Pipeline {
             unet: &self.unet,
             weights: &self.weights,
             scheduler: &self.scheduler,
+            inpainting: None,
         }
     }
 
@@ -102,7 +104,7 @@ impl Pipeline {
     pub fn latent_shape(&self, height: Option<i64>, width: Option<i64>) -> Result<[i64; 3], ModelError> {
         let [h, w] = [(height, 0, "height"), (width, 1, "width")]
             .map(|(pixels, axis, name)| self.latent_side(pixels, axis, name));
-        Ok([self.unet.config().in_channels, h?, w?])
+        Ok([self.unet.config().out_channels, h?, w?])
     }
 
     fn latent_side(&self, pixels: Option<i64>, axis: usize, name: &str) -> Result<i64, ModelError> {
@@ -178,6 +180,28 @@ impl Pipeline {
         progress: impl FnMut(StepDone<'_>),
     ) -> Result<Tensor, ModelError> {
         self.denoiser().ddim(prompts, options, latents, progress)
+    }
+
+    /// Whether the UNet was made for inpainting, and paints nothing without a picture and a mask.
+    pub fn is_for_inpainting(&self) -> bool {
+        self.denoiser().is_for_inpainting()
+    }
+
+    /// Latents of pictures; see [`Decoder::encode`].
+    ///
+    /// # Errors
+    /// Pictures whose sides the VAE's downscaling does not divide, or what LibTorch refuses.
+    pub fn encode(
+        &self,
+        pixels: &Tensor,
+        noise: impl FnOnce(&[i64]) -> Tensor,
+    ) -> Result<Tensor, ModelError> {
+        self.decoder.encode(pixels, noise)
+    }
+
+    /// The pixels that a latent is wide and high.
+    pub fn downscale(&self) -> i64 {
+        self.decoder.vae().config().downscale()
     }
 
     /// Pictures `[B, 3, H, W]` in [-1, 1]; see [`Decoder::decode`].

@@ -6,6 +6,7 @@
 mod conditioning;
 mod decoder;
 mod denoiser;
+mod inpainting;
 mod load;
 mod lora;
 mod noise;
@@ -15,6 +16,7 @@ mod text;
 pub use conditioning::{AddedTensors, Conditions, Prompts};
 pub use decoder::{Decoder, Rgb8};
 pub use denoiser::Denoiser;
+pub use inpainting::Inpainting;
 pub use load::{Pipeline, PipelineOptions, load_unet};
 pub use lora::{LoraUse, Merge, with_loras};
 pub use noise::PictureNoise;

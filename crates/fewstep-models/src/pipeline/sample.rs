@@ -56,7 +56,14 @@ impl Denoiser<'_> {
         let sampler = LcmSampler::new(self.scheduler, &options.timesteps)?;
         let step = |index: usize, o: &Tensor, z: &Tensor| {
             let noise = || noise(index, &z.size()).to_device(z.device());
-            sampler.step(index, o, z, noise).prev_sample
+            let next = sampler.step(index, o, z, noise).prev_sample;
+            match self.inpainting {
+                Some(inpainting) if !self.is_for_inpainting() => {
+                    let rest = sampler.noisy_after(index, &inpainting.picture, &inpainting.noise);
+                    inpainting.keep_rest(&next, &rest)
+                }
+                _ => next,
+            }
         };
         let guidance_scale = options.guidance_scale;
         self.run(
@@ -67,6 +74,21 @@ impl Denoiser<'_> {
             step,
             progress,
         )
+    }
+
+    /// Where sampling over a picture starts: its latents `x` `[1, C, h, w]` in `noise` `[B, C, h, w]`, as much
+    /// of it as the first of the timesteps has. f32.
+    ///
+    /// # Errors
+    /// Timesteps that cannot be, or what LibTorch refuses.
+    pub fn lcm_start(
+        &self,
+        timesteps: &LcmTimesteps,
+        x: &Tensor,
+        noise: &Tensor,
+    ) -> Result<Tensor, ModelError> {
+        let sampler = LcmSampler::new(self.scheduler, timesteps)?;
+        Ok(catch(|| sampler.add_noise(x, noise))?)
     }
 
     /// DDIM with classifier-free guidance from pure noise `latents` `[B, C, h, w]`. Returns the latents of the

@@ -62,6 +62,14 @@ impl LcmSampler {
         }
     }
 
+    /// A picture `x` with as much noise as there is after step number `index`; after the last one, `x`.
+    pub fn noisy_after(&self, index: usize, x: &Tensor, noise: &Tensor) -> Tensor {
+        match self.timesteps.get(index + 1) {
+            Some(&next) => self.noisy(x, noise, next),
+            None => float(x),
+        }
+    }
+
     /// Step number `index` from the model's output `o` at latents `z`, both `[B, C, h, w]`. `noise` is asked
     /// for as many normal numbers, except at the last step.
     ///

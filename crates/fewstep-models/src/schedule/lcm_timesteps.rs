@@ -60,6 +60,30 @@ impl LcmTimesteps {
         }
     }
 
+    /// The last part of `steps` timesteps that start at pure noise, as diffusers' general pipelines take it:
+    /// of n steps the first n - floor(n * strength) are left out, so that fewer are done. (LCM's own way, the
+    /// field `strength`, spreads all of them over the part.)
+    ///
+    /// # Errors
+    /// Steps that cannot be.
+    pub fn last_part(
+        config: &SchedulerConfig,
+        steps: i64,
+        original_inference_steps: Option<i64>,
+        strength: f64,
+    ) -> Result<Self, ScheduleError> {
+        let whole = LcmTimesteps {
+            original_inference_steps,
+            ..LcmTimesteps::count(steps)
+        };
+        let (timesteps, _) = whole.resolve(config)?;
+        Ok(LcmTimesteps {
+            steps: Steps::Custom(timesteps),
+            strength,
+            ..whole
+        })
+    }
+
     /// The timesteps, descending, and what about them is worth a warning.
     ///
     /// Custom timesteps with a strength below 1 differ from diffusers' `LCMScheduler`, which does not see that

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod adapted;
+mod canvas;
 mod clip;
 mod common;
 mod files;

@@ -5,7 +5,8 @@ mod common;
 
 #[cfg(test)]
 mod adapters;
-
+#[cfg(test)]
+mod canvas;
 #[cfg(test)]
 mod debug;
 #[cfg(test)]

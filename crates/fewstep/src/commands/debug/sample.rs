@@ -94,6 +94,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         unet: &unet,
         weights: &weights,
         scheduler: &scheduler,
+        inpainting: None,
     };
     let lcm = LcmOptions {
         timesteps: LcmTimesteps {

@@ -1,5 +1,6 @@
 //! `fewstep generate`: prompts to pictures.
 
+mod canvas;
 mod paint;
 mod settings;
 
@@ -15,6 +16,7 @@ use crate::failure::Usage;
 use crate::lora_flags::LoraFlags;
 use crate::picture::{grid, write_png};
 use crate::terminal;
+use canvas::CanvasFlags;
 use settings::Settings;
 
 /// Paints pictures of prompts, with a student in a few steps or with its teacher in many.
@@ -39,6 +41,8 @@ pub(crate) struct Args {
     /// What not to paint, where guidance compares two predictions: with a UNet without guidance embedding
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     negative_prompt: Option<String>,
+    #[command(flatten)]
+    canvas: CanvasFlags,
     /// How to sample: lcm for a student, ddim for a teacher
     #[arg(long, value_enum, default_value = "lcm")]
     sampler: Sampler,
@@ -101,6 +105,12 @@ Examples:
   fewstep generate --model models/sdxl --lora runs/sdxl-lora/pytorch_lora_weights.safetensors \\
       --lora style.safetensors=0.8 --steps 4 --prompt 'a red fox in the snow' --out fox.png
 
+  Over a picture, and over a part of one:
+  fewstep generate --model models/sd15 --unet runs/sd15/unet_target --image fox.png --strength 0.5 \\
+      --prompt 'a red fox in the snow, oil painting' --out oil.png
+  fewstep generate --model models/sd15-inpainting --lora lcm-lora.safetensors --image fox.png \\
+      --mask ears.png --prompt 'a red fox with blue ears' --guidance_scale 4 --out ears.png
+
 The settings lie inside the PNG: as text under `parameters`, as JSON under `fewstep`.";
 
 /// Loads, paints, writes.
@@ -111,6 +121,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let prompts = prompts(args)?;
     if args.sampler != Sampler::Lcm && args.original_inference_steps.is_some() {
         return Err(Usage::error("--original_inference_steps is for --sampler lcm"));
+    }
+    if args.sampler != Sampler::Lcm && !args.canvas.is_empty() {
+        return Err(Usage::error("--image is for --sampler lcm"));
     }
     let (loras, merge) = args.lora.read()?;
     let options = PipelineOptions {

@@ -15,6 +15,9 @@ pub(super) struct Settings<'a> {
     unet: Option<&'a Path>,
     /// FILE=WEIGHT each.
     loras: Vec<String>,
+    image: Option<&'a Path>,
+    mask: Option<&'a Path>,
+    strength: Option<f64>,
     prompts: &'a [String],
     negative_prompt: Option<&'a str>,
     sampler: &'static str,
@@ -39,6 +42,9 @@ impl<'a> Settings<'a> {
             model: &args.model,
             unet: args.unet.as_deref(),
             loras: args.lora.words(),
+            image: args.canvas.files().0,
+            mask: args.canvas.files().1,
+            strength: (!args.canvas.is_empty()).then(|| args.canvas.strength()),
             prompts,
             negative_prompt: args.negative_prompt.as_deref(),
             sampler: match args.sampler {
