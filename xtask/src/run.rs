@@ -85,7 +85,7 @@ pub(crate) fn reference(script: &str, args: &[&str]) -> Result<()> {
         .context("the reference's packages: python3 -m venv .venv && .venv/bin/pip install -r tools/reference/requirements.txt")
 }
 
-/// Random models and LoRA files through the reference and through our own binary.
+/// Random models, LoRA files and whole trainings through the reference and through our own binary.
 pub(crate) fn parity(args: &[String]) -> Result<()> {
     setup::ensure()?;
     command("cargo", &["build", "--release", "--package", "fewstep"])?;
@@ -94,7 +94,8 @@ pub(crate) fn parity(args: &[String]) -> Result<()> {
     let mut all = vec!["--fewstep", &*program];
     all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
     reference("check_unseen.py", &all)?;
-    reference("check_lora.py", &["--fewstep", &*program])
+    reference("check_lora.py", &["--fewstep", &*program])?;
+    reference("check_recipes.py", &["--fewstep", &*program])
 }
 
 /// FEWSTEP_REFERENCE_PYTHON, the checkout's own environment, or whatever `python3` is.
