@@ -3,9 +3,8 @@
     python tools/reference/check_recipes.py --fewstep target/release/fewstep --seed 123
 
 Whole UNet and adapters, on a model with linear projections and on a small SDXL, from shards; and SDXL
-adapters from a folder of pictures. Each takes ten optimiser steps, then every key must load, and the UNet with
-what was trained must give diffusers the output that it gives `fewstep debug forward`, to 1e-4 of its largest
-number.
+adapters from a folder of pictures. Each takes ten optimiser steps, then every key must load, and diffusers'
+UNet with what was trained must give the output of `fewstep debug forward`, to 1e-4 of its largest number.
 Alphas are not ranks, so a file that loses them shows. Prints a table; exits with 1 when a row is wrong.
 """
 
