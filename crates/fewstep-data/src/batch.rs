@@ -57,3 +57,19 @@ impl PictureSizes {
         [original.0, original.1, crop.0, crop.1, target.0, target.1]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_ids_name_height_before_width_and_a_whole_picture_has_no_crop() {
+        let sizes = PictureSizes {
+            original: (480, 640),
+            crop_top_left: (0, 21),
+            target: (64, 64),
+        };
+        assert_eq!(sizes.time_ids(), [480, 640, 0, 21, 64, 64]);
+        assert_eq!(sizes.as_if_whole().time_ids(), [64, 64, 0, 0, 64, 64]);
+    }
+}
