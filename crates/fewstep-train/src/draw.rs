@@ -103,10 +103,13 @@ pub fn initial(seed: u64, number: u64, init: Init, shape: &[i64]) -> Result<Tens
     Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?)
 }
 
-/// The seed of LibTorch's generator, from which the dropout of the micro-batch that begins with this sample is
-/// drawn on its device.
-pub fn dropout_seed(seed: u64, first_sample: u64) -> i64 {
-    Stream::new(seed, Purpose::Dropout, first_sample).below(1 << 62) as i64
+/// Seeds LibTorch's generator, which is the whole process', for the dropout of the micro-batch that begins with
+/// this sample; where nothing is dropped it is left alone.
+pub fn seed_dropout(config: &Config, first_sample: u64) {
+    if config.lora.dropout() > 0.0 {
+        let mut stream = Stream::new(config.run.seed, Purpose::Dropout, first_sample);
+        tch::manual_seed(stream.below(1 << 62) as i64);
+    }
 }
 
 #[cfg(test)]

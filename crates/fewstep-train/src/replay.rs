@@ -60,7 +60,7 @@ pub fn step(
         uncond: &tensors.uncond,
     };
     let output = catch(|| {
-        tch::manual_seed(draw::dropout_seed(config.run.seed, 0));
+        draw::seed_dropout(config, 0);
         objective.step(&unets.networks(), &inputs)
     })?;
     // fp16 gradients are taken as a run's first step takes them: of the scaled loss.

@@ -95,7 +95,7 @@ impl Run {
                 .prepare(&batch, &self.objective, self.unets.unet())?;
             let first = batch.sample_numbers.first().copied().unwrap_or(0);
             let output = catch(|| {
-                tch::manual_seed(draw::dropout_seed(self.config.run.seed, first));
+                draw::seed_dropout(&self.config, first);
                 self.objective.step(&self.unets.networks(), &tensors.inputs())
             })?;
             let share = catch(|| self.updater.share(&output.loss, micro_batches))?;

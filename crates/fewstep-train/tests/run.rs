@@ -5,6 +5,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use common::{config, difference, fixtures, json};
 use fewstep_models::weights::read_tensors;
@@ -138,8 +139,12 @@ fn so_does_one_in_bf16_with_accumulation_and_threads() {
     resumes_bit_by_bit(&flags, &WHOLE);
 }
 
+/// Held by tests with dropout: LibTorch's generator belongs to the whole process.
+static DROPOUT: Mutex<()> = Mutex::new(());
+
 #[test]
 fn so_do_adapters_with_dropout_and_a_moving_average() {
+    let _alone = DROPOUT.lock();
     let flags = [
         ("lora_rank", "3"),
         ("lora_alpha", "5"),
@@ -196,6 +201,7 @@ fn adapters_are_learned_and_nothing_else() {
 
 #[test]
 fn dropout_changes_what_is_learned() {
+    let _alone = DROPOUT.lock();
     let loss = |dropout: &str| {
         let folder = tempfile::tempdir().unwrap();
         let flags = [
