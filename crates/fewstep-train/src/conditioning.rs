@@ -41,7 +41,7 @@ impl Conditioner {
             device,
             no_prompt: match text_encoders.family() {
                 Family::Sd => empty,
-                Family::Sdxl => empty.zeros_like(),
+                Family::Sdxl => empty.zeros(),
             },
             text_encoders,
         })

@@ -56,7 +56,7 @@ struct MakeTeacher {
 
 #[derive(Debug, clap::Args)]
 struct Demo {
-    /// A short demo of a few minutes, whose student is unfinished.
+    /// A shorter demo: fewer steps, and fewer pictures to compare.
     #[arg(long)]
     quick: bool,
     /// Where everything goes [default: target/demo, and target/demo-quick for the quick one].

@@ -11,25 +11,9 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
+from peer.step import TARGETS
 from unseen.command import Fewstep
 from unseen.compare import Table
-
-TARGETS = [
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-    "proj_in",
-    "proj_out",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "conv1",
-    "conv2",
-    "conv_shortcut",
-    "downsamplers.0.conv",
-    "upsamplers.0.conv",
-    "time_emb_proj",
-]
 
 UNETS = {
     "SD 1.5": (278, {"cross_attention_dim": 768, "attention_head_dim": 8}),
@@ -55,7 +39,7 @@ def peft_keys(config: dict) -> dict[str, torch.Size]:
     """Return the names and shapes of a full-size adapter of rank 1, from a UNet without memory."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config)
-        unet.add_adapter(LoraConfig(r=1, lora_alpha=2, target_modules=TARGETS))
+        unet.add_adapter(LoraConfig(r=1, lora_alpha=2, target_modules=list(TARGETS)))
     layers = get_peft_model_state_dict(unet, adapter_name="default")
     return {key: value.shape for key, value in layers.items()}
 

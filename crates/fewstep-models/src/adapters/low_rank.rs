@@ -28,7 +28,8 @@ impl LowRank {
     /// What it adds to a linear map of `x`: `[.., inputs]` to `[.., outputs]`.
     pub fn linear(&self, x: &Tensor) -> Tensor {
         let none = None::<&Tensor>;
-        self.kept(x).linear(&self.a, none).linear(&self.b, none) * self.scale
+        self.scaled(self.kept(x).linear(&self.a, none))
+            .linear(&self.b, none)
     }
 
     /// What it adds to a convolution of `x`: `[B, inputs, H, W]` to `[B, outputs, H', W']`.
@@ -37,7 +38,8 @@ impl LowRank {
         let inner = self
             .kept(x)
             .conv2d(&self.a, none, [stride; 2], [padding; 2], [1, 1], 1);
-        inner.conv2d(&self.b, none, [1, 1], [0, 0], [1, 1], 1) * self.scale
+        self.scaled(inner)
+            .conv2d(&self.b, none, [1, 1], [0, 0], [1, 1], 1)
     }
 
     /// The change of the weight that does the same: `scale * B A`, `[outputs, inputs, ..]` f32.
@@ -46,6 +48,15 @@ impl LowRank {
         let mut shape = a.size();
         shape[0] = b.size()[0];
         (b.flatten(1, -1).matmul(&a.flatten(1, -1)) * self.scale).view(shape.as_slice())
+    }
+
+    /// The scale goes where the fewest numbers are: between the two maps.
+    fn scaled(&self, inner: Tensor) -> Tensor {
+        if self.scale == 1.0 {
+            inner
+        } else {
+            inner * self.scale
+        }
     }
 
     fn kept(&self, x: &Tensor) -> Tensor {

@@ -6,26 +6,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::kohya;
 use super::{LoraFile, LoraForm, LoraModule, Part, write_diffusers, write_kohya};
+use crate::adapters::Targets;
 use crate::arch::Arch;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
-
-/// The ends of the paths that the reference adapts.
-const REFERENCE_TARGETS: [&str; 14] = [
-    "to_q",
-    "to_k",
-    "to_v",
-    "to_out.0",
-    "proj_in",
-    "proj_out",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "conv1",
-    "conv2",
-    "conv_shortcut",
-    "downsamplers.0.conv",
-    "upsamplers.0.conv",
-    "time_emb_proj",
-];
 
 /// The paths of all linear maps and convolutions of a UNet.
 fn all_modules(arch: Arch) -> Vec<String> {
@@ -39,11 +22,11 @@ fn all_modules(arch: Arch) -> Vec<String> {
 
 /// Those of them that the reference adapts.
 fn adapted_modules(arch: Arch) -> Vec<String> {
-    let ends = |path: &String| {
-        let mut targets = REFERENCE_TARGETS.iter();
-        targets.any(|target| path.ends_with(&format!(".{target}")))
-    };
-    all_modules(arch).into_iter().filter(ends).collect()
+    let targets = Targets::default();
+    all_modules(arch)
+        .into_iter()
+        .filter(|path| targets.hold(path))
+        .collect()
 }
 
 #[test]

@@ -137,9 +137,7 @@ impl Pipeline {
     ) -> Result<Prompts, ModelError> {
         let cond = self.text_encoders.encode(prompts)?;
         let uncond = match negative_prompt {
-            None if self.zeros_for_empty_prompt && cond.text_embeds.is_some() => {
-                self.text_encoders.encode(&[""])?.zeros_like()
-            }
+            None if self.zeros_for_empty_prompt => cond.zeros(),
             negative => self.text_encoders.encode(&[negative.unwrap_or_default()])?,
         };
         let downscale = self.decoder.vae().config().downscale();

@@ -172,9 +172,9 @@ impl EncodedPrompts {
         self.map(|t| t.to_kind(kind))
     }
 
-    /// All zeros in the same shapes: what SDXL takes for no prompt at all.
-    pub fn zeros_like(&self) -> Self {
-        self.map(Tensor::zeros_like)
+    /// One row of zeros: what SDXL takes for no prompt at all.
+    pub fn zeros(&self) -> Self {
+        self.map(|t| t.narrow(0, 0, 1).zeros_like())
     }
 
     /// What a UNet is told with these prompts; `time_ids` (`[B, 6]` f32) are SDXL's sizes and mean nothing to

@@ -38,7 +38,7 @@ const WORLD_SEED: u64 = 1;
 pub enum Size {
     /// What the numbers in the README come from.
     Full,
-    /// A short one: it shows that everything works, and its student is unfinished.
+    /// A shorter one: fewer steps, and fewer pictures to compare.
     Quick,
 }
 

@@ -110,7 +110,7 @@ impl<'a> Results<'a> {
         let mut text = String::new();
         if self.options.size == Size::Quick {
             text.push_str(
-                "This was the quick demo: its student is unfinished and its pictures are few, so its numbers say \
+                "This was the quick demo: its student had fewer steps and its pictures are few, so its numbers say \
                  only that everything runs. `cargo xtask demo` without --quick does all of it.\n",
             );
         }

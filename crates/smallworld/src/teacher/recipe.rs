@@ -112,8 +112,8 @@ pub struct UNetRecipe {
 pub struct DenoiserRecipe {
     /// How many pictures are drawn and encoded.
     pub pictures: u64,
-    /// The signal-to-noise ratio above which a timestep weighs no more (Hang and others, "Efficient diffusion
-    /// training via min-SNR weighting strategy", 2023).
+    /// The signal-to-noise ratio above which an error in the picture weighs no more (after Hang and others,
+    /// "Efficient diffusion training via min-SNR weighting strategy", 2023).
     pub min_snr_gamma: f64,
     /// The share of pictures that are shown without their caption, for guidance.
     pub caption_drop: f64,
