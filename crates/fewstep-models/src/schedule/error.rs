@@ -84,10 +84,8 @@ pub enum ScheduleError {
         /// The entry after it.
         next: i64,
     },
-    /// Nothing is left of the custom timesteps.
-    #[error(
-        "of {steps} custom timesteps strength {strength} leaves none; use a strength of at least 1/{steps}"
-    )]
+    /// The strength leaves none of the timesteps.
+    #[error("of {steps} timesteps a strength of {strength} leaves none; use at least 1/{steps}")]
     NoStepsLeft {
         /// How many were given.
         steps: usize,

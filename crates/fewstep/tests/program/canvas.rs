@@ -117,4 +117,12 @@ fn what_does_not_go_together_is_said() {
     assert!(text.contains("tiny-sd"), "{text}");
     let text = failed(&["--image", &easel.image, "--strength=0"], 1);
     assert!(text.contains("strength"), "{text}");
+    let none_left = ["--image", &easel.image, "--strength=0.1", "--strength_steps=last"];
+    let text = failed(&none_left, 1);
+    assert!(
+        text.contains("of 4 timesteps a strength of 0.1 leaves none"),
+        "{text}"
+    );
+    let text = failed(&["--image", &easel.image, "--height=30"], 1);
+    assert!(text.contains("height of the picture is 30"), "{text}");
 }

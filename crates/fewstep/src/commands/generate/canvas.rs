@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fewstep_data::Interpolation;
 use fewstep_data::picture::{PictureResizer, Rgb, decode};
 use fewstep_draw::{Purpose, Stream};
@@ -91,7 +91,8 @@ impl CanvasFlags {
             .unwrap_or(if self.mask.is_some() { 1.0 } else { 0.8 })
     }
 
-    /// Reads the picture and the mask in the size asked for, or else the picture's own, and encodes them.
+    /// Reads the picture and the mask in the size asked for, or else the picture's own in whole latents, and
+    /// encodes them.
     ///
     /// # Errors
     /// Files that are no pictures, sizes or a strength that cannot be, and what LibTorch refuses.
@@ -115,14 +116,12 @@ impl CanvasFlags {
         }
         let picture = read(image)?;
         let downscale = u32::try_from(pipeline.downscale())?;
-        let whole = |pixels: u32| pixels / downscale * downscale;
+        let own = |pixels: u32| (pixels / downscale).max(1) * downscale;
         let (height, width) = (
-            height.unwrap_or(whole(picture.height)),
-            width.unwrap_or(whole(picture.width)),
+            height.unwrap_or(own(picture.height)),
+            width.unwrap_or(own(picture.width)),
         );
-        if height == 0 || width == 0 {
-            bail!("{} is smaller than {downscale} pixels", image.display());
-        }
+        let [_, h, w] = pipeline.latent_shape(Some(height.into()), Some(width.into()))?;
         let pixels = sized(picture, height, width, Interpolation::Lanczos)?.to_pixels()?;
         let encode = |pixels: &Tensor| {
             pipeline.encode(pixels, |shape| {
@@ -139,7 +138,6 @@ impl CanvasFlags {
                     .f_ge(WHITE)?
                     .to_kind(Kind::Float);
                 let masked_picture = encode(&(&pixels * (1.0 - &white)))?;
-                let (h, w) = (i64::from(height / downscale), i64::from(width / downscale));
                 let mask = white.f_upsample_nearest2d([h, w], None, None)?;
                 Some(Part {
                     mask: mask.to_device(masked_picture.device()),
