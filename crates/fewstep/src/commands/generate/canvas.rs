@@ -19,7 +19,8 @@ pub(super) struct CanvasFlags {
     /// A picture (JPEG, PNG or WebP) to paint over; with lcm only
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Paint only where this picture is white, and keep the rest of --image
+    /// Paint only where this picture is white. The rest of --image is kept as latents: decoded together with
+    /// what is new, it may shift a little in colour
     #[arg(long, value_name = "FILE", requires = "image")]
     mask: Option<PathBuf>,
     /// How much of the picture is painted anew, above 0 and at most 1 [default: 0.8, or 1 with --mask]
