@@ -18,7 +18,12 @@ fn main() -> Result<(), VarError> {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["csrc/guard.cpp", "csrc/lists.cpp", "csrc/memory.cpp"])
+        .files([
+            "csrc/guard.cpp",
+            "csrc/lists.cpp",
+            "csrc/memory.cpp",
+            "csrc/recompute.cpp",
+        ])
         .compile("fewstep_libtorch_ext");
 
     println!("cargo:LIB={lib}");

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::ops::Index;
+use std::ops::{Index, Range};
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
@@ -41,6 +41,19 @@ pub struct ParamSpec {
 /// The place of a parameter in its network's [`Layout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(usize);
+
+/// The places of a module's parameters, which were declared one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Span {
+    first: usize,
+    end: usize,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        self.first..self.end
+    }
+}
 
 /// A network's parameters, in the order in which it declared them.
 #[derive(Debug, Default)]
@@ -115,6 +128,15 @@ impl Path<'_> {
         }
     }
 
+    /// Lets `declare` declare parameters, here or below, and returns their places.
+    pub fn span<T>(&self, declare: impl FnOnce() -> T) -> (T, Span) {
+        let count = || self.layout.borrow().specs.len();
+        let first = count();
+        let declared = declare();
+        let end = count();
+        (declared, Span { first, end })
+    }
+
     /// Declares `weight`, that of a linear map or a convolution: `[outputs, inputs, ..]`.
     pub fn map(&self, shape: &[i64], init: Init) -> Slot {
         let slot = self.param("weight", shape, init);
@@ -138,10 +160,12 @@ impl Path<'_> {
     }
 }
 
-/// The tensors of a network, one for each slot of its layout, and the adapters attached to them.
+/// The tensors of a network, one for each slot of its layout, and the adapters attached to them; or of a part of it.
 #[derive(Debug)]
 pub struct Weights {
     layout: Arc<Layout>,
+    /// The place of the first tensor: 0, but in a part.
+    first: usize,
     tensors: Vec<Tensor>,
     adapters: HashMap<Slot, Vec<LowRank>>,
 }
@@ -155,8 +179,27 @@ impl Weights {
         debug_assert_eq!(layout.specs.len(), tensors.len());
         Weights {
             layout,
+            first: 0,
             tensors,
             adapters: HashMap::new(),
+        }
+    }
+
+    /// The same tensors, shared, of these places alone.
+    pub fn part(&self, span: Span) -> Self {
+        let range = span.range();
+        let tensors = range.clone().map(|place| self[Slot(place)].shallow_clone());
+        let of_each = |list: &Vec<LowRank>| {
+            list.iter()
+                .map(|adapter| adapter.map(Tensor::shallow_clone))
+                .collect()
+        };
+        let adapters = self.adapters.iter().filter(|(slot, _)| range.contains(&slot.0));
+        Weights {
+            layout: self.layout.clone(),
+            first: span.first,
+            tensors: tensors.collect(),
+            adapters: adapters.map(|(slot, list)| (*slot, of_each(list))).collect(),
         }
     }
 
@@ -203,16 +246,14 @@ impl Weights {
 
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.layout.slot(name).map(|slot| &self[slot])
+        let slot = self.layout.slot(name)?;
+        self.tensors.get(slot.0.checked_sub(self.first)?)
     }
 
     /// All tensors with their names, in the layout's order.
     pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.layout
-            .specs
-            .iter()
-            .map(|spec| spec.name.as_str())
-            .zip(&self.tensors)
+        let specs = self.layout.specs.iter().skip(self.first);
+        specs.map(|spec| spec.name.as_str()).zip(&self.tensors)
     }
 
     /// The same network with every tensor, those of adapters too, replaced by `f` of it.
@@ -222,6 +263,7 @@ impl Weights {
         let adapters = self.adapters.iter().map(|(slot, list)| (*slot, of_each(list)));
         Weights {
             layout: self.layout.clone(),
+            first: self.first,
             tensors,
             adapters: adapters.collect(),
         }
@@ -231,7 +273,7 @@ impl Weights {
     pub fn map_slots(&self, mut f: impl FnMut(Slot, &Tensor) -> Tensor) -> Self {
         let mut weights = self.map(Tensor::shallow_clone);
         for (place, tensor) in weights.tensors.iter_mut().enumerate() {
-            *tensor = f(Slot(place), tensor);
+            *tensor = f(Slot(self.first + place), tensor);
         }
         weights
     }
@@ -272,7 +314,7 @@ impl Index<Slot> for Weights {
     type Output = Tensor;
 
     fn index(&self, slot: Slot) -> &Tensor {
-        &self.tensors[slot.0]
+        &self.tensors[slot.0 - self.first]
     }
 }
 

@@ -11,6 +11,7 @@ const FREE: &[&str] = &[
     "device",
     "allow_tf32",
     "enable_xformers_memory_efficient_attention",
+    "gradient_checkpointing",
     "checkpointing_steps",
     "checkpoints_total_limit",
     "resume_from_checkpoint",

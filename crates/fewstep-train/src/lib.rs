@@ -11,6 +11,7 @@ mod error;
 mod identity;
 
 pub mod loss;
+pub mod networks;
 pub mod step;
 
 pub mod draw;

@@ -10,38 +10,17 @@
 //! step starts and t_n where it ends, f_theta the student's consistency function and f_theta- the target's,
 //! Psi the ODE solver (DDIM), d the distance.
 
-use fewstep_models::params::Weights;
 use fewstep_models::pipeline::Conditions;
 use fewstep_models::schedule::{
     DdimSolver, NoiseSchedule, ScheduleError, Tables, boundary_scalings, extrapolate, guidance_embedding,
 };
-use fewstep_models::unet::{UNet2DConditionModel, UNetInput};
 use libtorch_ext::NoGrad;
 use tch::{Device, Tensor};
 
 use crate::config::DistillationConfig;
 use crate::error::TrainError;
 use crate::loss::Loss;
-
-/// One of the roles in a step: a network and the weights it runs with.
-#[derive(Debug, Clone, Copy)]
-pub struct Branch<'a> {
-    /// The network.
-    pub unet: &'a UNet2DConditionModel,
-    /// Its weights, in the dtype in which it computes.
-    pub weights: &'a Weights,
-}
-
-/// The three roles.
-#[derive(Debug, Clone, Copy)]
-pub struct Networks<'a> {
-    /// theta, which is trained.
-    pub student: Branch<'a>,
-    /// The diffusion model that is distilled; frozen.
-    pub teacher: Branch<'a>,
-    /// theta-, the student's moving average; frozen within a step.
-    pub target: Branch<'a>,
-}
+use crate::networks::{Branch, Networks};
 
 /// Which solver step each sample takes, on the device, with what the host knows of it in advance.
 #[derive(Debug)]
@@ -184,7 +163,7 @@ impl Objective {
         w: Option<&Tensor>,
     ) -> Tensor {
         let (c_skip, c_out) = boundary_scalings(t, self.timestep_scaling);
-        let o = predict(net, z, t, c, w);
+        let o = net.predict(z, t, c, w);
         c_skip * z + c_out * self.tables.x0(&o, t, z)
     }
 
@@ -198,7 +177,7 @@ impl Objective {
         let batch = z.size()[0];
         let both = inputs.cond.above(&inputs.uncond.for_batch(batch));
         let twice = |x: &Tensor| Tensor::cat(&[x, x], 0);
-        let o = predict(teacher, &twice(z), &twice(t), &both, None).chunk(2, 0);
+        let o = teacher.predict(&twice(z), &twice(t), &both, None).chunk(2, 0);
         let (o_cond, o_uncond) = (&o[0], &o[1]);
 
         let w = inputs.w.view([-1, 1, 1, 1]);
@@ -232,18 +211,4 @@ impl Objective {
             }
         }
     }
-}
-
-/// The network's output, in its own dtype.
-fn predict(net: Branch<'_>, z: &Tensor, t: &Tensor, c: &Conditions, w: Option<&Tensor>) -> Tensor {
-    net.unet.forward(
-        net.weights,
-        &UNetInput {
-            sample: z,
-            timestep: t,
-            encoder_hidden_states: &c.prompt_embeds,
-            timestep_cond: w,
-            added: c.added(),
-        },
-    )
 }

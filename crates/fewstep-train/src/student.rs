@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use fewstep_models::adapters::{AdapterOptions, AdapterSet, Dropout, Targets};
 use fewstep_models::params::{Init, Layout, Weights};
-use fewstep_models::unet::{UNet2DConditionModel, UNetConfig};
+use fewstep_models::unet::{Recomputed, UNet2DConditionModel, UNetConfig};
 use fewstep_models::weights::Component;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{CondProjInit, Config, Method};
+use crate::config::{CondProjInit, Config, GradientCheckpointing, Method};
 use crate::draw;
 use crate::error::TrainError;
+use crate::networks::{Branch, Networks};
 use crate::precision::Mastered;
-use crate::step::{Branch, Networks};
 
 /// The parameter that a student has and an ordinary teacher lacks: `[block_out_channels[0], D]`, without a
 /// bias, added to the timestep's sinusoid.
@@ -145,6 +145,8 @@ pub struct Unets {
     pub target: Option<Mastered>,
     /// In a LoRA run, the teacher's weights with the student's and with the target's adapters.
     adapted: Option<Adapted>,
+    /// What the student keeps no activations of.
+    recomputed: Recomputed,
 }
 
 #[derive(Debug)]
@@ -195,7 +197,14 @@ impl Unets {
                     Dropout::Off,
                 ),
             });
+            let pieces = architectures.unet().pieces();
+            let recomputed = match config.run.gradient_checkpointing {
+                GradientCheckpointing::Off => Recomputed::none(),
+                GradientCheckpointing::Pieces(count) => Recomputed::largest(&pieces, count as usize),
+                GradientCheckpointing::Full => Recomputed::largest(&pieces, pieces.len()),
+            };
             Unets {
+                recomputed,
                 architectures,
                 teacher,
                 student,
@@ -220,7 +229,11 @@ impl Unets {
                 (self.student.compute(), target.compute())
             }
         };
-        let branch = |unet, weights| Branch { unet, weights };
+        let branch = |unet, weights| Branch {
+            unet,
+            weights,
+            recomputed: &self.recomputed,
+        };
         Networks {
             student: branch(self.unet(), student),
             teacher: branch(&self.architectures.teacher, &self.teacher),

@@ -86,6 +86,25 @@ fn a_step_gives_the_references_loss_and_gradients() {
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_bit() {
+    let cases = json(&fixtures().join("golden/step.json"));
+    for (name, case) in cases.as_object().unwrap() {
+        let folder = tempfile::tempdir().unwrap();
+        teacher(folder.path(), case);
+        let step = |word: &str| {
+            let mut config = options(case, folder.path());
+            config.set("gradient_checkpointing", &[word.to_owned()]).unwrap();
+            let (inputs, _) = golden(&format!("step-{name}.safetensors"));
+            replay::step(&config, inputs).unwrap()
+        };
+        let plain = step("false");
+        for word in ["3", "full"] {
+            assert!(step(word) == plain, "{name} with {word}");
+        }
+    }
+}
+
+#[test]
 fn ten_steps_are_the_references() {
     let described = json(&fixtures().join("golden/loop.json"));
     let model = fixtures()

@@ -105,6 +105,11 @@ fn declare(flag: &Flag) -> Arg {
     let arg = match flag.kind {
         FlagKind::Switch => switch(arg),
         FlagKind::Value => arg.action(ArgAction::Set).value_name("VALUE"),
+        FlagKind::Optional(word) => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .default_missing_value(word)
+            .value_name("VALUE"),
         FlagKind::List => arg.action(ArgAction::Append).value_name("VALUE"),
     };
     match flag.choices {
@@ -225,7 +230,6 @@ mod tests {
         assert_eq!(
             names,
             [
-                "gradient_checkpointing",
                 "pretrained_teacher_model",
                 "push_to_hub",
                 "report_to",

@@ -72,7 +72,7 @@ fn silence_caught_panics() {
     });
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     let text = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
         (Some(text), _) => text.as_str(),
         (_, Some(text)) => text,

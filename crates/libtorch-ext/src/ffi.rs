@@ -37,6 +37,14 @@ unsafe extern "C" {
         count: usize,
         out: *mut c_void,
     ) -> *mut c_char;
+    pub(crate) fn fewstep_recompute(
+        inputs: *const *mut c_void,
+        count: usize,
+        closure: *mut c_void,
+        call: unsafe extern "C" fn(*mut c_void, *const *mut c_void, usize, *mut *mut c_void) -> *mut c_char,
+        drop: unsafe extern "C" fn(*mut c_void),
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
     pub(crate) fn fewstep_device_memory(
         device: c_int,
         allocated: *mut i64,

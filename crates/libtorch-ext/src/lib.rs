@@ -1,5 +1,6 @@
 //! What tch lacks of LibTorch, and fewstep needs: loading CUDA at run time, guards that survive a panic,
-//! optimiser operations over whole lists of tensors, and a device's memory figures.
+//! optimiser operations over whole lists of tensors, pieces of a network that are computed again on the way back, and
+//! a device's memory figures.
 //!
 //! The only crate with `unsafe` and C++. It knows nothing of models or training: tensors in, tensors out.
 
@@ -10,9 +11,11 @@ mod ffi;
 pub mod error;
 pub mod grad;
 pub mod lists;
+pub mod recompute;
 
 pub mod allocator;
 pub mod device;
 
 pub use error::{TorchError, catch};
 pub use grad::NoGrad;
+pub use recompute::recompute;

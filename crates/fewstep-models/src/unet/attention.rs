@@ -2,7 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use super::blocks::Conditions;
 use super::config::UNetConfig;
+use super::recompute::{Piece, Recomputable};
 use super::resnet::spatial;
 use crate::layers::{Bias, Conv2d, GroupNorm, LayerNorm, Linear};
 use crate::params::{Path, Weights};
@@ -39,7 +41,7 @@ impl TransformerShape {
 pub(super) struct Transformer2D {
     norm: GroupNorm,
     proj_in: Projection,
-    transformer_blocks: Vec<BasicTransformerBlock>,
+    transformer_blocks: Vec<Recomputable<BasicTransformerBlock>>,
     proj_out: Projection,
 }
 
@@ -61,8 +63,8 @@ impl Projection {
 }
 
 impl Transformer2D {
-    /// `[B, channels, H, W]`, prompt `[B, S, cross_attention_dim]` `-> [B, channels, H, W]`.
-    pub(super) fn new(path: &Path<'_>, config: &UNetConfig, shape: TransformerShape) -> Self {
+    /// `[B, channels, H, W]`, prompt `[B, S, cross_attention_dim]` `-> [B, channels, H, W]`, at `level`.
+    pub(super) fn new(path: &Path<'_>, config: &UNetConfig, shape: TransformerShape, level: usize) -> Self {
         let (channels, inner) = (shape.channels, shape.inner());
         let blocks = path.sub("transformer_blocks");
         Transformer2D {
@@ -74,14 +76,22 @@ impl Transformer2D {
             ),
             proj_in: Projection::new(&path.sub("proj_in"), config, channels, inner),
             transformer_blocks: (0..shape.blocks)
-                .map(|i| BasicTransformerBlock::new(&blocks.sub(i), config, shape))
+                .map(|i| {
+                    let new = |path: &Path<'_>| BasicTransformerBlock::new(path, config, shape);
+                    Recomputable::new(&blocks.sub(i), level, new)
+                })
                 .collect(),
             proj_out: Projection::new(&path.sub("proj_out"), config, inner, channels),
         }
     }
 
+    /// What of it can be computed again.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.transformer_blocks.iter().map(Recomputable::piece)
+    }
+
     /// Applies the transformer.
-    pub(super) fn forward(&self, weights: &Weights, x: &Tensor, context: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, weights: &Weights, x: &Tensor, conditions: Conditions<'_>) -> Tensor {
         let (height, width) = spatial(x);
         let hidden = self.norm.forward(weights, x);
         let mut hidden = match &self.proj_in {
@@ -89,7 +99,13 @@ impl Transformer2D {
             Projection::Conv(conv) => to_rows(&conv.forward(weights, &hidden)),
         };
         for block in &self.transformer_blocks {
-            hidden = block.forward(weights, &hidden, context);
+            let inputs = [&hidden, conditions.context];
+            hidden = block.run(
+                conditions.recomputed,
+                weights,
+                &inputs,
+                |block, weights, inputs| block.forward(weights, &inputs[0], &inputs[1]),
+            );
         }
         // A map that came in with its channels outermost in memory leaves so too: mixing the two orders
         // would make every later operation slow.

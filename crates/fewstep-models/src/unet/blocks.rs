@@ -5,6 +5,7 @@ use tch::Tensor;
 
 use super::attention::{Transformer2D, TransformerShape};
 use super::config::{MidBlockType, UNetConfig};
+use super::recompute::{Piece, Recomputable, Recomputed};
 use super::resnet::{Downsample2D, ResnetBlock2D, Upsample2D};
 use crate::params::{Path, Weights};
 
@@ -15,30 +16,75 @@ pub(super) struct Conditions<'a> {
     pub(super) temb: &'a Tensor,
     /// The prompt's embeddings, `[B, S, cross_attention_dim]`.
     pub(super) context: &'a Tensor,
+    /// What is computed again in the backward pass.
+    pub(super) recomputed: &'a Recomputed,
 }
 
 /// A residual block, and its transformer where the level has attention.
 #[derive(Debug)]
 struct Layer {
-    resnet: ResnetBlock2D,
+    resnet: Recomputable<ResnetBlock2D>,
     attention: Option<Transformer2D>,
 }
 
 impl Layer {
-    fn forward(&self, weights: &Weights, x: &Tensor, conditions: Conditions<'_>) -> Tensor {
-        let x = self.resnet.forward(weights, x, conditions.temb);
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let attention = self.attention.iter().flat_map(Transformer2D::pieces);
+        std::iter::once(self.resnet.piece()).chain(attention)
+    }
+
+    /// `x` goes through, with the channels of `skip` after its own where there is one.
+    fn forward(
+        &self,
+        weights: &Weights,
+        x: &Tensor,
+        skip: Option<&Tensor>,
+        conditions: Conditions<'_>,
+    ) -> Tensor {
+        let x = residual(
+            &self.resnet,
+            weights,
+            &[x].into_iter().chain(skip).collect::<Vec<_>>(),
+            conditions,
+        );
         match &self.attention {
-            Some(attention) => attention.forward(weights, &x, conditions.context),
+            Some(attention) => attention.forward(weights, &x, conditions),
             None => x,
         }
     }
 }
 
+/// Applies a residual block to feature maps, the channels of one after those of another.
+fn residual(
+    resnet: &Recomputable<ResnetBlock2D>,
+    weights: &Weights,
+    maps: &[&Tensor],
+    conditions: Conditions<'_>,
+) -> Tensor {
+    let inputs: Vec<&Tensor> = [conditions.temb]
+        .into_iter()
+        .chain(maps.iter().copied())
+        .collect();
+    resnet.run(
+        conditions.recomputed,
+        weights,
+        &inputs,
+        |resnet, weights, inputs| {
+            let (temb, maps) = (&inputs[0], &inputs[1..]);
+            match maps {
+                [x] => resnet.forward(weights, x, temb),
+                _ => resnet.forward(weights, &Tensor::cat(maps, 1), temb),
+            }
+        },
+    )
+}
+
 /// Declares a level's transformers and then its residual blocks, as diffusers orders them.
-/// `channels` gives each residual block's inputs; all have `outputs` outputs.
+/// `inputs` gives each residual block's channels; all have `outputs` outputs.
 fn layers(
     path: &Path<'_>,
     config: &UNetConfig,
+    level: usize,
     inputs: &[i64],
     outputs: i64,
     attention: Option<&[TransformerShape]>,
@@ -47,11 +93,13 @@ fn layers(
     let transformers: Vec<Option<Transformer2D>> = (0..inputs.len())
         .map(|i| {
             let shape = attention?.get(i)?;
-            Some(Transformer2D::new(&attentions.sub(i), config, *shape))
+            Some(Transformer2D::new(&attentions.sub(i), config, *shape, level))
         })
         .collect();
     let layer = |((i, &inputs), attention)| Layer {
-        resnet: ResnetBlock2D::new(&resnets.sub(i), config, inputs, outputs, 1.0),
+        resnet: Recomputable::new(&resnets.sub(i), level, |path| {
+            ResnetBlock2D::new(path, config, inputs, outputs, 1.0)
+        }),
         attention,
     };
     inputs.iter().enumerate().zip(transformers).map(layer).collect()
@@ -76,6 +124,7 @@ impl DownBlock {
             layers: layers(
                 path,
                 config,
+                i,
                 &inputs,
                 outputs,
                 config.down_attention(i).as_deref(),
@@ -90,6 +139,11 @@ impl DownBlock {
         }
     }
 
+    /// What of it can be computed again.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.layers.iter().flat_map(Layer::pieces)
+    }
+
     /// Takes `x` down one level, and pushes what it made on the way onto `skips`.
     pub(super) fn forward(
         &self,
@@ -100,7 +154,7 @@ impl DownBlock {
     ) -> Tensor {
         let mut x = x;
         for layer in &self.layers {
-            x = layer.forward(weights, &x, conditions);
+            x = layer.forward(weights, &x, None, conditions);
             skips.push(x.shallow_clone());
         }
         if let Some(downsampler) = &self.downsampler {
@@ -114,8 +168,8 @@ impl DownBlock {
 /// The lowest level: a residual block, and with attention a transformer and another residual block.
 #[derive(Debug)]
 pub(super) struct MidBlock {
-    first: ResnetBlock2D,
-    rest: Option<(Transformer2D, ResnetBlock2D)>,
+    first: Recomputable<ResnetBlock2D>,
+    rest: Option<(Transformer2D, Recomputable<ResnetBlock2D>)>,
 }
 
 impl MidBlock {
@@ -130,11 +184,13 @@ impl MidBlock {
             || config.block_out_channels[config.last_level()],
             |shape| shape.channels,
         );
+        let level = config.last_level();
         let transformer =
-            attention.map(|shape| Transformer2D::new(&path.sub("attentions").sub(0), config, shape));
+            attention.map(|shape| Transformer2D::new(&path.sub("attentions").sub(0), config, shape, level));
         let resnet = |i: usize| {
-            let path = path.sub("resnets").sub(i);
-            ResnetBlock2D::new(&path, config, channels, channels, config.mid_block_scale_factor)
+            Recomputable::new(&path.sub("resnets").sub(i), level, |path| {
+                ResnetBlock2D::new(path, config, channels, channels, config.mid_block_scale_factor)
+            })
         };
         let first = resnet(0);
         Some(MidBlock {
@@ -143,13 +199,22 @@ impl MidBlock {
         })
     }
 
+    /// What of it can be computed again.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let of_rest = |(transformer, second): &(Transformer2D, Recomputable<_>)| {
+            transformer.pieces().chain([second.piece()]).collect::<Vec<_>>()
+        };
+        let rest = self.rest.iter().flat_map(of_rest);
+        std::iter::once(self.first.piece()).chain(rest)
+    }
+
     /// Keeps the shape of `x`.
     pub(super) fn forward(&self, weights: &Weights, x: &Tensor, conditions: Conditions<'_>) -> Tensor {
-        let x = self.first.forward(weights, x, conditions.temb);
+        let x = residual(&self.first, weights, &[x], conditions);
         match &self.rest {
             Some((transformer, second)) => {
-                let x = transformer.forward(weights, &x, conditions.context);
-                second.forward(weights, &x, conditions.temb)
+                let x = transformer.forward(weights, &x, conditions);
+                residual(second, weights, &[&x], conditions)
             }
             None => x,
         }
@@ -181,9 +246,21 @@ impl UpBlock {
             })
             .collect();
         UpBlock {
-            layers: layers(path, config, &inputs, outputs, config.up_attention(i).as_deref()),
+            layers: layers(
+                path,
+                config,
+                level,
+                &inputs,
+                outputs,
+                config.up_attention(i).as_deref(),
+            ),
             upsampler: (level != 0).then(|| Upsample2D::new(&path.sub("upsamplers").sub(0), outputs)),
         }
+    }
+
+    /// What of it can be computed again.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> {
+        self.layers.iter().flat_map(Layer::pieces)
     }
 
     /// Takes `x` up one level with the last feature maps of `skips`, which it takes off. `Resize::ToSkip`
@@ -199,7 +276,7 @@ impl UpBlock {
         let mut x = x;
         for layer in &self.layers {
             if let Some(skip) = skips.pop() {
-                x = layer.forward(weights, &Tensor::cat(&[x, skip], 1), conditions);
+                x = layer.forward(weights, &x, Some(&skip), conditions);
             }
         }
         if let Some(upsampler) = &self.upsampler {

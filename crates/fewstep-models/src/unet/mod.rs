@@ -14,6 +14,7 @@ mod keys;
 mod levels;
 mod model;
 mod places;
+mod recompute;
 mod resnet;
 
 #[cfg(test)]
@@ -26,3 +27,4 @@ pub use config::{BlockType, MidBlockType, TextTime, TimeScaleShift, UNetConfig};
 pub use embeddings::Sinusoid;
 pub use input::{AddedConditions, UNetInput};
 pub use model::UNet2DConditionModel;
+pub use recompute::{Piece, Recomputed};

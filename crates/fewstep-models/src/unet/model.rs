@@ -8,6 +8,7 @@ use super::blocks::{Conditions, DownBlock, MidBlock, Resize, UpBlock};
 use super::config::UNetConfig;
 use super::embeddings::{Sinusoid, TimestepEmbedding};
 use super::input::{self, UNetInput};
+use super::recompute::{Piece, Recomputed};
 use crate::layers::{Bias, Conv2d, GroupNorm};
 use crate::params::{Layout, Path, Weights};
 use crate::weights::ModelError;
@@ -115,6 +116,15 @@ impl UNet2DConditionModel {
         &self.layout
     }
 
+    /// The pieces that can be computed again in the backward pass, in the order in which they run.
+    pub fn pieces(&self) -> Vec<Piece> {
+        let modules = &self.modules;
+        let down = modules.down_blocks.iter().flat_map(DownBlock::pieces);
+        let mid = modules.mid_block.iter().flat_map(MidBlock::pieces);
+        let up = modules.up_blocks.iter().flat_map(UpBlock::pieces);
+        down.chain(mid).chain(up).collect()
+    }
+
     /// Whether `input` fits this network.
     ///
     /// # Errors
@@ -130,12 +140,26 @@ impl UNet2DConditionModel {
     /// # Panics
     /// Where LibTorch does, if the input does not pass [`UNet2DConditionModel::check_input`].
     pub fn forward(&self, weights: &Weights, input: &UNetInput<'_>) -> Tensor {
+        self.forward_recomputing(weights, input, &Recomputed::none())
+    }
+
+    /// The same; where gradients are recorded, the pieces that `recomputed` names keep their inputs only.
+    ///
+    /// # Panics
+    /// As [`UNet2DConditionModel::forward`].
+    pub fn forward_recomputing(
+        &self,
+        weights: &Weights,
+        input: &UNetInput<'_>,
+        recomputed: &Recomputed,
+    ) -> Tensor {
         let kind = weights.kind();
         let modules = &self.modules;
         let temb = self.time_embedding(weights, input);
         let conditions = Conditions {
             temb: &temb,
             context: &input.encoder_hidden_states.to_kind(kind),
+            recomputed,
         };
 
         let mut sample = input.sample.to_kind(kind);

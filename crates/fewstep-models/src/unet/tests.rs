@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use libtorch_ext::NoGrad;
 use tch::{Device, Kind, Tensor};
 
-use super::{AddedConditions, Sinusoid, UNet2DConditionModel, UNetConfig, UNetInput};
+use super::{AddedConditions, Recomputed, Sinusoid, UNet2DConditionModel, UNetConfig, UNetInput};
+use crate::adapters::{AdapterOptions, AdapterSet, Dropout, Targets};
 use crate::params::Weights;
 use crate::weights::{Component, read_tensors};
 
@@ -190,4 +191,74 @@ fn a_channels_last_input_gives_the_same_numbers() {
         .permute([0, 3, 1, 2]);
     let is = unet.forward(&weights, &inputs.input());
     assert!((is - wanted).abs().max().double_value(&[]) < 1e-5);
+}
+
+/// The gradients of `trained`, with `count` pieces computed again.
+fn gradients_recomputing(
+    unet: &UNet2DConditionModel,
+    all: &Weights,
+    trained: &Weights,
+    count: usize,
+) -> Vec<Tensor> {
+    let inputs = Inputs::new();
+    let recomputed = Recomputed::largest(&unet.pieces(), count);
+    assert_eq!(recomputed.len(), count);
+    let output = unet.forward_recomputing(all, &inputs.input(), &recomputed);
+    let loss = output.to_kind(Kind::Float).square().mean(Kind::Float);
+    Tensor::run_backward(&[loss], trained.tensors(), false, false)
+}
+
+#[test]
+fn pieces_computed_again_change_no_bit_of_any_gradient() {
+    let unet = sdxl(Some(6));
+    let pieces = unet.pieces().len();
+    assert!(pieces > 10, "{pieces}");
+    for kind in [Kind::Float, Kind::BFloat16] {
+        tch::manual_seed(2);
+        let weights = Weights::random_as(unet.layout(), kind, Device::Cpu).trainable();
+        let plain = gradients_recomputing(&unet, &weights, &weights, 0);
+        for count in [1, pieces / 2, pieces] {
+            let again = gradients_recomputing(&unet, &weights, &weights, count);
+            for ((name, _), (plain, again)) in weights.named().zip(plain.iter().zip(&again)) {
+                assert_eq!(plain, again, "{name}, {count} of {pieces}, {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_adapters_survive_too() {
+    let unet = sdxl(None);
+    tch::manual_seed(2);
+    let base = Weights::random(unet.layout(), Device::Cpu);
+    let options = AdapterOptions {
+        rank: 2,
+        alpha: 3.0,
+        dropout: 0.0,
+        targets: Targets::default(),
+    };
+    let set = AdapterSet::new(unet.layout(), options).unwrap();
+    let adapters = Weights::random(set.layout(), Device::Cpu)
+        .map(|t| t.randn_like() * 0.1)
+        .trainable();
+    let student = set.attach(&base, &adapters, Dropout::On);
+    let inputs = Inputs::new();
+    let gradients = |count| {
+        let input = UNetInput {
+            timestep_cond: None,
+            ..inputs.input()
+        };
+        let recomputed = Recomputed::largest(&unet.pieces(), count);
+        let output = unet.forward_recomputing(&student, &input, &recomputed);
+        Tensor::run_backward(
+            &[output.square().mean(Kind::Float)],
+            adapters.tensors(),
+            false,
+            false,
+        )
+    };
+    let (plain, again) = (gradients(0), gradients(unet.pieces().len()));
+    for ((name, _), (plain, again)) in adapters.named().zip(plain.iter().zip(&again)) {
+        assert_eq!(plain, again, "{name}");
+    }
 }

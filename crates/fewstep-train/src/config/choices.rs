@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::value::Word;
+use super::value::{FlagKind, Word};
 
 macro_rules! choices {
     ($(
@@ -120,5 +120,45 @@ choices! {
         Hamming = "hamming",
         /// Lanczos with three lobes.
         Lanczos = "lanczos",
+    }
+}
+
+/// Which pieces of the student keep only their inputs in the forward pass, and are computed again in the backward
+/// pass. It changes no gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GradientCheckpointing {
+    /// None: the fastest, and the most memory.
+    Off,
+    /// This many, those with the largest feature maps first.
+    Pieces(u32),
+    /// All of them: the least memory.
+    Full,
+}
+
+impl Word for GradientCheckpointing {
+    const KIND: FlagKind = FlagKind::Optional("full");
+
+    fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "false" => Ok(GradientCheckpointing::Off),
+            "full" | "true" => Ok(GradientCheckpointing::Full),
+            number => number.parse().map(GradientCheckpointing::Pieces).map_err(|_| {
+                format!("`{word}` is not full, false, or a number of residual and transformer blocks")
+            }),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            GradientCheckpointing::Off => "false".to_owned(),
+            GradientCheckpointing::Full => "full".to_owned(),
+            GradientCheckpointing::Pieces(count) => count.to_string(),
+        }
+    }
+}
+
+impl Serialize for GradientCheckpointing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.write())
     }
 }

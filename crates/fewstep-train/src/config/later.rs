@@ -62,7 +62,6 @@ pub const LATER: &[LaterFlag] = &[
     value("revision", HUB),
     value("local_rank", RANKS).unless("-1"),
     switch("use_8bit_adam", MEMORY),
-    switch("gradient_checkpointing", MEMORY),
     value("cache_dir", CACHE),
     value("encode_batch_size", CACHE),
     value("dataset_name", DATASETS),

@@ -14,7 +14,9 @@ mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use choices::{CondProjInit, Interpolation, LossType, LrSchedule, Method, MixedPrecision};
+pub use choices::{
+    CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision,
+};
 pub use later::{LATER, LaterFlag};
 pub use sections::{
     Config, DataConfig, DistillationConfig, Flag, LoraConfig, ModelConfig, OptimizerConfig, RunConfig,

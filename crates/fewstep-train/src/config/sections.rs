@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::choices::{CondProjInit, Interpolation, LossType, LrSchedule, Method, MixedPrecision};
+use super::choices::{
+    CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision,
+};
 use super::value::{FlagKind, FlagType, FlagValue};
 
 /// An option, for a command line's parser and for its help.
@@ -135,6 +137,10 @@ sections! {
         mixed_precision: MixedPrecision = MixedPrecision::No,
         /// Let f32 matrix products on CUDA round their inputs to TF32: faster, with 10 bits of mantissa.
         allow_tf32: bool = false,
+        /// Keep less of the forward pass in memory and compute it again in the backward pass: all residual and
+        /// transformer blocks (full, also without a value), or the given number of them, those with the largest
+        /// feature maps first. It takes time, and changes no bit of any gradient.
+        gradient_checkpointing: GradientCheckpointing = GradientCheckpointing::Off,
         /// Fused attention is always on: accepted so that the reference's command lines work.
         enable_xformers_memory_efficient_attention: bool = false,
         /// Write a checkpoint every so many optimiser steps; 0 writes them only when interrupted.

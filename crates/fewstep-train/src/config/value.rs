@@ -11,6 +11,8 @@ pub enum FlagKind {
     Switch,
     /// With one value: `--resolution 512`.
     Value,
+    /// With or without a value; without, it is the word here.
+    Optional(&'static str),
     /// With one value, and as often as one likes.
     List,
 }
@@ -35,6 +37,8 @@ pub(super) trait FlagValue {
 
 /// A value that is one word.
 pub(super) trait Word: Sized {
+    /// How it is written on a command line.
+    const KIND: FlagKind = FlagKind::Value;
     /// The words that it may be, where they are few.
     const CHOICES: &'static [&'static str] = &[];
     fn parse(word: &str) -> Result<Self, String>;
@@ -42,7 +46,7 @@ pub(super) trait Word: Sized {
 }
 
 impl<T: Word> FlagType for T {
-    const KIND: FlagKind = FlagKind::Value;
+    const KIND: FlagKind = T::KIND;
     const CHOICES: &'static [&'static str] = T::CHOICES;
 }
 
