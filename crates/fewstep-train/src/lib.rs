@@ -32,6 +32,7 @@ pub mod checkpoint;
 mod metrics;
 mod model_card;
 mod output;
+mod run_folder;
 mod saved;
 
 mod observer;

@@ -17,6 +17,7 @@ use crate::metrics::MetricsFile;
 use crate::micro_batch::{Preparer, Sizes};
 use crate::observer::{Observer, Start};
 use crate::output::write_text;
+use crate::run_folder::RunFolder;
 use crate::step::Objective;
 use crate::student::{Architectures, Unets};
 use crate::trainer::Run;
@@ -33,16 +34,17 @@ impl Run {
         let device = device::resolve(&config.run)?;
         let kind = config.run.mixed_precision.kind();
         let total_steps = config.training_steps()?;
-        let resumed = open_run_folder(config)?;
+        let folder = RunFolder::open(&config.run.output_dir)?;
+        let resumed = resume(config)?;
         let resumed = resumed.as_ref();
 
         // What can be wrong cheaply comes before what loads for long.
         let loader = loader(config, resumed)?;
-        let folder = Folder::open(&config.teacher()?)?;
-        let scheduler = SchedulerConfig::load(&folder.path().join("scheduler"))?;
+        let teacher = Folder::open(&config.teacher()?)?;
+        let scheduler = SchedulerConfig::load(&teacher.path().join("scheduler"))?;
         let objective = Objective::new(&NoiseSchedule::new(&scheduler)?, &config.distillation, device)?;
         let preparer = Preparer {
-            conditioner: Conditioner::load(&folder, config, kind, device)?,
+            conditioner: Conditioner::load(&teacher, config, kind, device)?,
             draws: Draws::new(config),
             sizes: match config.data.use_fix_crop_and_size {
                 true => Sizes::Fixed,
@@ -50,9 +52,11 @@ impl Run {
             },
             device,
         };
-        let unets = unets(&folder, config, resumed, kind, device)?;
+        let unets = unets(&teacher, config, resumed, kind, device)?;
         let updater = updater(&unets, config, resumed, total_steps)?;
 
+        let metrics = records(config, resumed)?;
+        folder.keep();
         observer.started(&Start {
             device,
             resumed: resumed.map(|from| (from.state.step, from.checkpoint.path.clone())),
@@ -68,7 +72,7 @@ impl Run {
             updater,
             loader,
             preparer,
-            metrics: records(config, resumed)?,
+            metrics,
             step: resumed.map_or(0, |from| from.state.step),
             total_steps,
             skipped_updates: resumed.map_or(0, |from| from.state.skipped_updates),
@@ -85,12 +89,9 @@ struct Resumed {
     state: State,
 }
 
-/// Makes the run's folder, puts it in order after a crash, and finds the checkpoint to go on from: the one
-/// that was asked for, or else the latest of this very run.
-fn open_run_folder(config: &Config) -> Result<Option<Resumed>, TrainError> {
+/// Finds the checkpoint to go on from: the one that was asked for, or else the latest of this very run.
+fn resume(config: &Config) -> Result<Option<Resumed>, TrainError> {
     let output_dir = &config.run.output_dir;
-    std::fs::create_dir_all(output_dir).map_err(|error| TrainError::io("make folder", output_dir, error))?;
-    checkpoint::recover(output_dir)?;
     let wanted = config.run.resume_from_checkpoint.as_deref();
     let Some(checkpoint) = checkpoint::find(wanted.unwrap_or("latest"), output_dir)? else {
         return Ok(None);

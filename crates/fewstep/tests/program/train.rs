@@ -264,6 +264,15 @@ fn a_teacher_that_is_no_model_is_named() {
 }
 
 #[test]
+fn a_run_that_does_not_start_leaves_no_folder() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("runs/first");
+    let text = fewstep(line(&out, &["--max_train_steps=1", "--lora_target_modules=to_x"])).failed(1);
+    assert!(text.contains("the adapters' target \"to_x\""), "{text}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_dry_run_prints_a_configuration_and_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("run");
