@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::low_rank::LowRank;
 use super::targets::module_name;
-use crate::params::{Slot, Weights};
+use crate::params::{Layout, Slot, Weights};
 use crate::weights::ModelError;
 
 /// An adapter of one module, as a file holds it.
@@ -19,6 +19,24 @@ pub struct Stored<'a> {
     pub b: &'a Tensor,
     /// It counts alpha / r times.
     pub alpha: f64,
+}
+
+/// Why an adapter does not belong to a network; the sentence goes on after the adapter's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// There is no such module.
+    #[error("belongs to no linear map or convolution of this network")]
+    NoModule,
+    /// The module has another shape.
+    #[error("has the shapes {a:?} and {b:?}, but the module's weight is {weight:?}")]
+    Shapes {
+        /// The map down.
+        a: Vec<i64>,
+        /// The map up.
+        b: Vec<i64>,
+        /// The module's own.
+        weight: Vec<i64>,
+    },
 }
 
 /// The weights with these adapters, by module, attached beside them; `weight` is how much they count. The
@@ -65,63 +83,81 @@ pub fn fuse<'a>(
     })?)
 }
 
+/// The adapters, by module, that do not belong to a network with these parameters, and why.
+pub fn misfits<'a>(
+    network: &Layout,
+    adapters: impl IntoIterator<Item = (&'a str, Stored<'a>)>,
+) -> Vec<(&'a str, Misfit)> {
+    let slots = slots(network);
+    let misfit = |(module, stored)| Some((module, fit(&slots, module, stored).err()?));
+    adapters.into_iter().filter_map(misfit).collect()
+}
+
 fn place<'a>(
     weights: &Weights,
     adapters: impl IntoIterator<Item = (&'a str, Stored<'a>)>,
     weight: f64,
 ) -> Result<Vec<(Slot, LowRank)>, ModelError> {
-    let slots: BTreeMap<&str, Slot> = weights
-        .layout()
-        .maps()
-        .map(|(slot, spec)| (module_name(&spec.name), slot))
-        .collect();
+    let slots = slots(weights.layout());
     let placed = adapters.into_iter().map(|(module, stored)| {
-        let Some(&slot) = slots.get(module) else {
-            return Err(ModelError::input(
+        let Place { slot, a, b } = fit(&slots, module, stored).map_err(|misfit| {
+            ModelError::input(
                 format!("the adapter of `{module}`"),
-                "belongs to no linear map or convolution of this network: it was made for another architecture",
-            ));
+                format!("{misfit}: it was made for another architecture"),
+            )
+        })?;
+        let adapter = LowRank {
+            a: stored.a.f_reshape(a.as_slice())?,
+            b: stored.b.f_reshape(b.as_slice())?,
+            scale: weight * stored.alpha / a[0] as f64,
+            dropout: 0.0,
         };
-        let adapter = fitted(module, stored, &weights[slot], weight)?;
         Ok((slot, adapter))
     });
     placed.collect()
 }
 
-/// The adapter in the shape that its place wants: linear adapters of 1x1 convolutions, and the other way
-/// round, differ only in dimensions of 1.
-fn fitted(module: &str, stored: Stored<'_>, base: &Tensor, weight: f64) -> Result<LowRank, ModelError> {
+/// The modules of a network that can have an adapter: where their weights are, and of which shapes.
+fn slots(network: &Layout) -> BTreeMap<&str, (Slot, &[i64])> {
+    network
+        .maps()
+        .map(|(slot, spec)| (module_name(&spec.name), (slot, spec.shape.as_slice())))
+        .collect()
+}
+
+/// Where an adapter goes, and the shapes that its matrices have there.
+struct Place {
+    slot: Slot,
+    a: Vec<i64>,
+    b: Vec<i64>,
+}
+
+/// The place of an adapter. Linear adapters of 1x1 convolutions, and the other way round, differ only in
+/// dimensions of 1.
+fn fit(slots: &BTreeMap<&str, (Slot, &[i64])>, module: &str, stored: Stored<'_>) -> Result<Place, Misfit> {
+    let Some(&(slot, base)) = slots.get(module) else {
+        return Err(Misfit::NoModule);
+    };
     let rank = stored.a.size().first().copied().unwrap_or(0);
-    let mut a = base.size();
+    let mut a = base.to_vec();
     let mut b = vec![1; a.len()];
     (b[0], b[1]) = (a[0], rank);
     a[0] = rank;
     let fits = |tensor: &Tensor, shape: &[i64]| tensor.numel() as i64 == shape.iter().product::<i64>();
-    if rank == 0 || !fits(stored.a, &a) || !fits(stored.b, &b) {
-        return Err(ModelError::input(
-            format!("the adapter of `{module}`"),
-            format!(
-                "has the shapes {:?} and {:?}, but the module's weight is {:?}: it was made for another \
-                 architecture",
-                stored.a.size(),
-                stored.b.size(),
-                base.size()
-            ),
-        ));
+    match rank > 0 && fits(stored.a, &a) && fits(stored.b, &b) {
+        true => Ok(Place { slot, a, b }),
+        false => Err(Misfit::Shapes {
+            a: stored.a.size(),
+            b: stored.b.size(),
+            weight: base.to_vec(),
+        }),
     }
-    Ok(LowRank {
-        a: stored.a.f_reshape(a.as_slice())?,
-        b: stored.b.f_reshape(b.as_slice())?,
-        scale: weight * stored.alpha / rank as f64,
-        dropout: 0.0,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::layers::{Bias, Conv2d, Linear};
-    use crate::params::Layout;
     use tch::Device;
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -169,6 +205,24 @@ mod tests {
             attach(&weights, [(module, stored)], 1.0).unwrap_err().to_string()
         };
         assert!(message("to_k").contains("`to_k`"), "{}", message("to_k"));
+        let stored = Stored {
+            a: &tensor,
+            b: &tensor.reshape([5, 2]),
+            alpha: 1.0,
+        };
+        let found = misfits(
+            weights.layout(),
+            [("to_q", stored), ("to_k", stored), ("conv", stored)],
+        );
+        assert_eq!(found.len(), 3, "{found:?}");
+        let fitting = Stored {
+            b: &tensor.reshape([5, 2]).narrow(0, 0, 4),
+            ..stored
+        };
+        assert_eq!(
+            misfits(weights.layout(), [("to_q", fitting), ("to_k", fitting)]),
+            [("to_k", Misfit::NoModule)]
+        );
         let shapes = message("conv");
         assert!(
             shapes.contains("[2, 5]") && shapes.contains("[6, 4, 3, 3]"),

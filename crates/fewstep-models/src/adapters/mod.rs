@@ -10,6 +10,6 @@ mod set;
 mod targets;
 
 pub use low_rank::LowRank;
-pub use merge::{Stored, attach, fuse};
+pub use merge::{Misfit, Stored, attach, fuse, misfits};
 pub use set::{AdapterOptions, AdapterSet, Dropout};
 pub use targets::{DEFAULT_TARGETS, Targets};

@@ -18,7 +18,7 @@ pub use decoder::{Decoder, Rgb8};
 pub use denoiser::Denoiser;
 pub use inpainting::Inpainting;
 pub use load::{Pipeline, PipelineOptions, load_unet};
-pub use lora::{LoraUse, Merge, with_loras};
+pub use lora::{LoraUse, Merge, misfits, with_loras};
 pub use noise::PictureNoise;
 pub use sample::{DdimOptions, LcmOptions, StepDone};
 pub use text::{EncodedPrompts, Family, TextEncoders};

@@ -89,6 +89,43 @@ fn what_was_put_right_is_said() {
 }
 
 #[test]
+fn inspect_says_what_a_model_has_no_place_for() {
+    let inspect = |file: &str, model: &str| {
+        let (file, model) = (
+            word(fixture("lora").join(file)),
+            word(fixture("models").join(model)),
+        );
+        fewstep(["lora", "inspect", &file, "--model", &model])
+    };
+    let text = inspect("kohya.safetensors", "tiny-sd").ok().stdout;
+    assert!(
+        text.contains("fits   13 of 13 modules of the file, in "),
+        "{text}"
+    );
+    assert!(!text.contains("would not load"), "{text}");
+
+    // Its UNet has another width of prompts, linear projections, and other levels.
+    let ran = inspect("kohya.safetensors", "tiny-sdxl");
+    assert_eq!(ran.status, Some(1));
+    for wanted in [
+        "would not load: unet.down_blocks.0.attentions.0.proj_in belongs to no linear map or convolution",
+        "would not load: unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k has the shapes [4, 16] and ",
+    ] {
+        assert!(ran.stdout.contains(wanted), "{wanted}: {}", ran.stdout);
+    }
+    // Text encoders: two layers each there, and no second one here.
+    let text = inspect("kohya_sgm.safetensors", "tiny-sd").stdout;
+    let second = "text_encoder_2.text_model.encoder.layers.1.self_attn.out_proj belongs to no linear map";
+    assert!(text.contains(second), "{text}");
+    assert!(text.contains("0 of 20 modules of the file"), "{text}");
+    let error = inspect("kohya.safetensors", "loader").failed(1);
+    assert!(
+        error.contains("a model in diffusers' layout has a folder `unet`"),
+        "{error}"
+    );
+}
+
+#[test]
 fn inspect_says_what_is_there() {
     let file = word(fixture("lora/diffusers.safetensors"));
     let text = fewstep(["lora", "inspect", &file]).ok().stdout;
