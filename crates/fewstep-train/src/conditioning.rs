@@ -1,8 +1,6 @@
 //! From pictures and captions to what a step is given: latents by the VAE, embeddings by the text encoders.
 //! These networks are frozen; what they give is kept in f32.
 
-use std::path::Path;
-
 use fewstep_draw::Purpose;
 use fewstep_models::params::Weights;
 use fewstep_models::pipeline::{Conditions, EncodedPrompts, Family, TextEncoders};
@@ -109,21 +107,16 @@ pub(crate) fn vae_kind(config: &Config, family: Family) -> Kind {
     }
 }
 
-/// The VAE's folder: the teacher's, or the one that the options name, itself or with `vae/` inside.
+/// The VAE's folder: the teacher's, or the one that the options name.
 pub(crate) fn vae_component(teacher: &Folder, config: &Config) -> Result<Component, ModelError> {
-    match &config.model.pretrained_vae_model_name_or_path {
-        None => teacher.component("vae"),
-        Some(path) => Component::open(&own_or_inside(path)),
-    }
-}
-
-fn own_or_inside(path: &Path) -> std::path::PathBuf {
-    let inside = path.join("vae");
-    if inside.is_dir() { inside } else { path.to_owned() }
+    let other = config.model.pretrained_vae_model_name_or_path.as_deref();
+    teacher.component_or("vae", other)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn conditioner(flags: &[(&str, &str)]) -> (Conditioner, Draws) {

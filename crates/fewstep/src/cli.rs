@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Train(Box<train::Args>),
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
     Lora(lora::Args),
     Shards(shards::Args),
     Debug(debug::Args),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use fewstep_models::pipeline::{DdimOptions, LcmOptions, PictureNoise, Pipeline, PipelineOptions};
-use fewstep_models::schedule::LcmTimesteps;
+use fewstep_models::schedule::{DdimTimesteps, LcmTimesteps};
 use fewstep_models::weights::Folder;
 use tch::{Device, Kind};
 
@@ -60,7 +60,7 @@ impl Painter {
             let latents = match sampler {
                 Sampler::Ddim(steps) => {
                     let options = DdimOptions {
-                        steps,
+                        timesteps: DdimTimesteps::count(steps),
                         guidance_scale,
                     };
                     self.pipeline.ddim(&prompts, &options, &latents, |_| ())?

@@ -24,6 +24,8 @@ pub struct PipelineOptions {
     /// A UNet's folder to use in place of the model's: a student. If a `scheduler` folder lies beside it, as
     /// it does in a run's folder, that one is used too: it knows how the student was distilled.
     pub unet: Option<PathBuf>,
+    /// A VAE's folder, or a model's with `vae` inside, to use in place of the model's.
+    pub vae: Option<PathBuf>,
     /// Adapters on the UNet and the text encoders. A `scheduler` folder beside the first file counts as the
     /// one beside a student.
     pub loras: Vec<LoraUse>,
@@ -38,6 +40,7 @@ impl PipelineOptions {
             device,
             dtype,
             unet: None,
+            vae: None,
             loras: Vec::new(),
             merge: Merge::default(),
         }
@@ -64,15 +67,16 @@ impl Pipeline {
     pub fn load(folder: &Folder, options: &PipelineOptions) -> Result<Self, ModelError> {
         let PipelineOptions { device, dtype, .. } = *options;
         let (unet, weights, scheduler) = load_unet(folder, options)?;
-        let decoder = Decoder::load(&folder.component("vae")?, device)?;
+        let vae = folder.component_or("vae", options.vae.as_deref())?;
+        let decoder = Decoder::load(&vae, device)?;
         let (taken, given) = (unet.config().in_channels, unet.config().out_channels);
         let latents = decoder.vae().config().latent_channels;
         if given != latents || ![latents, 2 * latents + 1].contains(&taken) {
             return Err(ModelError::malformed(
-                folder.path(),
+                vae.path(),
                 format_args!(
-                    "has a UNet from {taken} channels to {given}, but its VAE's latents have {latents}; depth and \
-                     upscaling models are not supported"
+                    "has latents of {latents} channels, but the UNet goes from {taken} channels to {given}: they do \
+                     not belong together, or it is a depth or upscaling model, which are not supported"
                 ),
             ));
         }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::denoiser::Guided;
 use super::{Denoiser, Prompts};
-use crate::schedule::{DdimSampler, LcmSampler, LcmTimesteps};
+use crate::schedule::{DdimSampler, DdimTimesteps, LcmSampler, LcmTimesteps, Timeline};
 use crate::weights::ModelError;
 
 /// How a distilled student paints.
@@ -21,8 +21,8 @@ pub struct LcmOptions {
 /// How a teacher paints.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DdimOptions {
-    /// The number of steps.
-    pub steps: i64,
+    /// How many steps, of which the last are done.
+    pub timesteps: DdimTimesteps,
     /// g of u + g (c - u); at most 1 is no guidance, and half the work.
     pub guidance_scale: f64,
 }
@@ -56,46 +56,24 @@ impl Denoiser<'_> {
         let sampler = LcmSampler::new(self.scheduler, &options.timesteps)?;
         let step = |index: usize, o: &Tensor, z: &Tensor| {
             let noise = || noise(index, &z.size()).to_device(z.device());
-            let next = sampler.step(index, o, z, noise).prev_sample;
-            match self.inpainting {
-                Some(inpainting) if !self.is_for_inpainting() => {
-                    let rest = sampler.noisy_after(index, &inpainting.picture, &inpainting.noise);
-                    inpainting.keep_rest(&next, &rest)
-                }
-                _ => next,
-            }
+            sampler.step(index, o, z, noise).prev_sample
         };
         let guidance_scale = options.guidance_scale;
         self.run(
             prompts,
             guidance_scale,
-            sampler.timesteps(),
+            sampler.timeline(),
             latents,
             step,
             progress,
         )
     }
 
-    /// Where sampling over a picture starts: its latents `x` `[1, C, h, w]` in `noise` `[B, C, h, w]`, as much
-    /// of it as the first of the timesteps has. f32.
+    /// DDIM with classifier-free guidance. `latents` `[B, C, h, w]` are pure noise, or a noisy picture where the
+    /// timesteps start later. Returns the latents of the pictures, f32.
     ///
     /// # Errors
-    /// Timesteps that cannot be, or what LibTorch refuses.
-    pub fn lcm_start(
-        &self,
-        timesteps: &LcmTimesteps,
-        x: &Tensor,
-        noise: &Tensor,
-    ) -> Result<Tensor, ModelError> {
-        let sampler = LcmSampler::new(self.scheduler, timesteps)?;
-        Ok(catch(|| sampler.add_noise(x, noise))?)
-    }
-
-    /// DDIM with classifier-free guidance from pure noise `latents` `[B, C, h, w]`. Returns the latents of the
-    /// pictures, f32.
-    ///
-    /// # Errors
-    /// A number of steps that cannot be, inputs that do not fit the UNet, or what LibTorch refuses.
+    /// Timesteps that cannot be, inputs that do not fit the UNet, or what LibTorch refuses.
     pub fn ddim(
         &self,
         prompts: &Prompts,
@@ -103,13 +81,13 @@ impl Denoiser<'_> {
         latents: &Tensor,
         progress: impl FnMut(StepDone<'_>),
     ) -> Result<Tensor, ModelError> {
-        let sampler = DdimSampler::new(self.scheduler, options.steps)?;
+        let sampler = DdimSampler::new(self.scheduler, &options.timesteps)?;
         let step = |index: usize, o: &Tensor, z: &Tensor| sampler.step(index, o, z);
         let guidance_scale = options.guidance_scale;
         self.run(
             prompts,
             guidance_scale,
-            sampler.timesteps(),
+            sampler.timeline(),
             latents,
             step,
             progress,
@@ -120,7 +98,7 @@ impl Denoiser<'_> {
         &self,
         prompts: &Prompts,
         guidance_scale: f64,
-        timesteps: &[i64],
+        timeline: &Timeline,
         latents: &Tensor,
         mut step: impl FnMut(usize, &Tensor, &Tensor) -> Tensor,
         mut progress: impl FnMut(StepDone<'_>),
@@ -128,9 +106,10 @@ impl Denoiser<'_> {
         let batch = latents.size().first().copied().unwrap_or_default();
         let guided = Guided::new(*self, prompts, guidance_scale, batch)?;
         let mut z = latents.to_device(self.weights.device()).to_kind(Kind::Float);
+        let timesteps = timeline.timesteps();
         for (index, &t) in timesteps.iter().enumerate() {
             let o = guided.predict(&z, t)?;
-            z = catch(|| step(index, &o, &z))?;
+            z = catch(|| self.keep_rest(timeline, index, step(index, &o, &z)))?;
             progress(StepDone {
                 index,
                 steps: timesteps.len(),
@@ -138,5 +117,16 @@ impl Denoiser<'_> {
             });
         }
         Ok(z)
+    }
+
+    /// The latents after step number `index`, with what is not to be painted put back, unless the UNet sees it.
+    fn keep_rest(&self, timeline: &Timeline, index: usize, z: Tensor) -> Tensor {
+        match self.inpainting {
+            Some(inpainting) if !self.is_for_inpainting() => {
+                let rest = timeline.noisy_after(index, &inpainting.picture, &inpainting.noise);
+                inpainting.keep_rest(&z, &rest)
+            }
+            _ => z,
+        }
     }
 }

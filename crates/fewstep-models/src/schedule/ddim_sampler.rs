@@ -3,27 +3,45 @@
 use tch::Tensor;
 
 use super::prediction::{noise, picture, roots};
-use super::{NoiseSchedule, SampleLimit, ScheduleError, SchedulerConfig, TimestepSpacing};
+use super::timeline::last_part;
+use super::{NoiseSchedule, SampleLimit, ScheduleError, SchedulerConfig, Timeline, TimestepSpacing};
+
+/// What a sampler is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DdimTimesteps {
+    /// The number of steps over the whole schedule.
+    pub steps: i64,
+    /// The share of them that is done, in (0, 1]: 1 starts at pure noise, less at a noisy picture. Of n steps
+    /// the first n - floor(n * strength) are left out, as by diffusers' pipelines.
+    pub strength: f64,
+}
+
+impl DdimTimesteps {
+    /// So many steps from pure noise.
+    pub fn count(steps: i64) -> Self {
+        DdimTimesteps { steps, strength: 1.0 }
+    }
+}
 
 /// A sampler that knows its timesteps. It holds no state: a step is a function of its number.
 #[derive(Debug, Clone)]
 pub struct DdimSampler {
-    timesteps: Vec<i64>,
+    timeline: Timeline,
     /// T / n rounded down: how far a step goes, also where the spacing put the next timestep elsewhere.
     stride: i64,
-    schedule: NoiseSchedule,
     final_alpha_cumprod: f32,
     limit: SampleLimit,
 }
 
 impl DdimSampler {
-    /// A sampler of `steps` steps, with the timesteps that diffusers' `DDIMScheduler` has for this
-    /// configuration. There, rounding adds a timestep -1 to some numbers of `trailing` steps (61, 103 of 1000),
+    /// A sampler with the timesteps that diffusers' `DDIMScheduler` has for this configuration. There, rounding adds a timestep -1 to some numbers of `trailing` steps (61, 103 of 1000),
     /// at which no model was trained; here it does not.
     ///
     /// # Errors
-    /// A schedule that cannot be, or a number of steps for which a timestep falls outside it.
-    pub fn new(config: &SchedulerConfig, steps: i64) -> Result<Self, ScheduleError> {
+    /// A schedule that cannot be, a number of steps for which a timestep falls outside it, or a strength that
+    /// leaves none of them.
+    pub fn new(config: &SchedulerConfig, timesteps: &DdimTimesteps) -> Result<Self, ScheduleError> {
+        let DdimTimesteps { steps, strength } = *timesteps;
         let schedule = NoiseSchedule::new(config)?;
         let total = schedule.num_train_timesteps();
         if steps < 1 || steps > total {
@@ -33,7 +51,7 @@ impl DdimSampler {
                 wanted: format!("between 1 and the {total} timesteps of the noise schedule"),
             });
         }
-        let timesteps = timesteps(config, total, steps);
+        let timesteps = visited(config, total, steps);
         if let Some(t) = timesteps.iter().find(|t| !(0..total).contains(*t)) {
             return Err(ScheduleError::Range {
                 what: "a timestep of the sampler",
@@ -42,17 +60,16 @@ impl DdimSampler {
             });
         }
         Ok(DdimSampler {
-            timesteps,
             stride: total / steps,
             final_alpha_cumprod: schedule.alpha_cumprod(if config.set_alpha_to_one { -1 } else { 0 }),
             limit: config.limit,
-            schedule,
+            timeline: Timeline::new(schedule, last_part(&timesteps, strength)?),
         })
     }
 
-    /// The timesteps, descending.
-    pub fn timesteps(&self) -> &[i64] {
-        &self.timesteps
+    /// Its timesteps.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
     }
 
     /// The latents after step number `index`, from the model's output `o` (guided already) at latents `z`: all
@@ -61,12 +78,12 @@ impl DdimSampler {
     /// # Panics
     /// If there is no step of that number, or the shapes differ.
     pub fn step(&self, index: usize, o: &Tensor, z: &Tensor) -> Tensor {
-        let t = self.timesteps[index];
-        let (alpha, sigma) = roots(self.schedule.alpha_cumprod(t));
-        let x0 = picture(self.schedule.prediction_type(), o, z, &alpha, &sigma);
-        let eps = noise(self.schedule.prediction_type(), o, z, &alpha, &sigma);
+        let (t, schedule) = (self.timeline.timesteps()[index], self.timeline.schedule());
+        let (alpha, sigma) = roots(schedule.alpha_cumprod(t));
+        let x0 = picture(schedule.prediction_type(), o, z, &alpha, &sigma);
+        let eps = noise(schedule.prediction_type(), o, z, &alpha, &sigma);
         let abar_prev = match t - self.stride {
-            before if before >= 0 => self.schedule.alpha_cumprod(before),
+            before if before >= 0 => schedule.alpha_cumprod(before),
             _ => self.final_alpha_cumprod,
         };
         let (alpha_prev, sigma_prev) = roots(abar_prev);
@@ -74,7 +91,7 @@ impl DdimSampler {
     }
 }
 
-fn timesteps(config: &SchedulerConfig, total: i64, steps: i64) -> Vec<i64> {
+fn visited(config: &SchedulerConfig, total: i64, steps: i64) -> Vec<i64> {
     let (t, n) = (total as f64, steps as f64);
     match config.timestep_spacing {
         TimestepSpacing::Leading => (0..steps)

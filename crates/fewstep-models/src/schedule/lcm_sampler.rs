@@ -4,16 +4,15 @@ use tch::Tensor;
 
 use super::prediction::{float, picture, roots};
 use super::{
-    LcmTimesteps, LcmWarning, NoiseSchedule, SampleLimit, ScheduleError, SchedulerConfig,
+    LcmTimesteps, LcmWarning, NoiseSchedule, SampleLimit, ScheduleError, SchedulerConfig, Timeline,
     boundary_scalings_at,
 };
 
 /// A sampler that knows its timesteps. It holds no state: a step is a function of its number.
 #[derive(Debug, Clone)]
 pub struct LcmSampler {
-    timesteps: Vec<i64>,
+    timeline: Timeline,
     warnings: Vec<LcmWarning>,
-    schedule: NoiseSchedule,
     timestep_scaling: f64,
     limit: SampleLimit,
 }
@@ -36,38 +35,21 @@ impl LcmSampler {
         let schedule = NoiseSchedule::new(config)?;
         let (timesteps, warnings) = timesteps.resolve(config)?;
         Ok(LcmSampler {
-            timesteps,
+            timeline: Timeline::new(schedule, timesteps),
             warnings,
-            schedule,
             timestep_scaling: config.timestep_scaling,
             limit: config.limit,
         })
     }
 
-    /// The timesteps, descending.
-    pub fn timesteps(&self) -> &[i64] {
-        &self.timesteps
+    /// Its timesteps.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
     }
 
     /// What about the timesteps is seldom meant.
     pub fn warnings(&self) -> &[LcmWarning] {
         &self.warnings
-    }
-
-    /// z = sqrt(abar) x + sqrt(1 - abar) n at the first timestep: where painting over a picture `x` starts.
-    pub fn add_noise(&self, x: &Tensor, noise: &Tensor) -> Tensor {
-        match self.timesteps.first() {
-            Some(&t) => self.noisy(x, noise, t),
-            None => float(x),
-        }
-    }
-
-    /// A picture `x` with as much noise as there is after step number `index`; after the last one, `x`.
-    pub fn noisy_after(&self, index: usize, x: &Tensor, noise: &Tensor) -> Tensor {
-        match self.timesteps.get(index + 1) {
-            Some(&next) => self.noisy(x, noise, next),
-            None => float(x),
-        }
     }
 
     /// Step number `index` from the model's output `o` at latents `z`, both `[B, C, h, w]`. `noise` is asked
@@ -77,8 +59,8 @@ impl LcmSampler {
     /// If there is no step of that number, or the shapes differ.
     pub fn step(&self, index: usize, o: &Tensor, z: &Tensor, noise: impl FnOnce() -> Tensor) -> LcmStep {
         let denoised = self.denoise(index, o, z);
-        let prev_sample = match self.timesteps.get(index + 1) {
-            Some(&next) => self.noisy(&denoised, &noise(), next),
+        let prev_sample = match self.timeline.next(index) {
+            Some(next) => self.timeline.noisy(&denoised, &noise(), next),
             None => denoised.shallow_clone(),
         };
         LcmStep {
@@ -89,15 +71,10 @@ impl LcmSampler {
 
     /// f(z, t) = c_skip z + c_out x0.
     fn denoise(&self, index: usize, o: &Tensor, z: &Tensor) -> Tensor {
-        let t = self.timesteps[index];
-        let (alpha, sigma) = roots(self.schedule.alpha_cumprod(t));
-        let x0 = picture(self.schedule.prediction_type(), o, z, &alpha, &sigma);
+        let (t, schedule) = (self.timeline.timesteps()[index], self.timeline.schedule());
+        let (alpha, sigma) = roots(schedule.alpha_cumprod(t));
+        let x0 = picture(schedule.prediction_type(), o, z, &alpha, &sigma);
         let (c_skip, c_out) = boundary_scalings_at(t, self.timestep_scaling);
         self.limit.apply(x0) * f64::from(c_out) + float(z) * f64::from(c_skip)
-    }
-
-    fn noisy(&self, x: &Tensor, noise: &Tensor, t: i64) -> Tensor {
-        let (alpha, sigma) = roots(self.schedule.alpha_cumprod(t));
-        float(x) * alpha + float(noise) * sigma
     }
 }

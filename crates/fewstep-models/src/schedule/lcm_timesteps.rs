@@ -1,6 +1,7 @@
 //! Which timesteps an LCM sampler visits: a subset of those that the student was distilled at.
 
 use super::ddim_solver::evenly_spaced;
+use super::timeline::{check_strength, last_part};
 use super::{ScheduleError, SchedulerConfig};
 
 /// How many steps, or which.
@@ -27,7 +28,8 @@ pub struct LcmTimesteps {
 /// Something that is allowed and seldom meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LcmWarning {
-    /// Custom timesteps that start elsewhere than at pure noise.
+    /// Custom timesteps that start elsewhere than at pure noise: neither at the schedule's last timestep nor at
+    /// the last one of the distillation.
     #[error("the custom timesteps start at {first}, not at the schedule's last timestep {last}")]
     LateStart {
         /// The first custom timestep.
@@ -92,24 +94,21 @@ impl LcmTimesteps {
         &self,
         config: &SchedulerConfig,
     ) -> Result<(Vec<i64>, Vec<LcmWarning>), ScheduleError> {
-        if !(self.strength > 0.0 && self.strength <= 1.0) {
-            return Err(ScheduleError::Range {
-                what: "the strength",
-                value: self.strength.to_string(),
-                wanted: "above 0 and at most 1".to_owned(),
-            });
-        }
+        check_strength(self.strength)?;
         let original = self
             .original_inference_steps
             .unwrap_or(config.original_inference_steps);
-        let mut distilled = evenly_spaced(config.num_train_timesteps, original)?;
-        distilled.truncate((original as f64 * self.strength) as usize);
+        let distilled = evenly_spaced(config.num_train_timesteps, original)?;
         match &self.steps {
-            Steps::Count(steps) => Ok((self.spread(*steps, original, &distilled)?, Vec::new())),
+            Steps::Count(steps) => {
+                let part = &distilled[..(original as f64 * self.strength) as usize];
+                Ok((self.spread(*steps, original, part)?, Vec::new()))
+            }
             Steps::Custom(timesteps) => {
-                let last = config.num_train_timesteps - 1;
-                let kept = self.custom(timesteps, last)?;
-                Ok((kept, self.warnings(timesteps, last, original, &distilled)))
+                check_custom(timesteps, config.num_train_timesteps - 1)?;
+                let kept = last_part(timesteps, self.strength)?;
+                let warnings = self.warnings(&kept, config.num_train_timesteps - 1, &distilled);
+                Ok((kept, warnings))
             }
         }
     }
@@ -138,57 +137,47 @@ impl LcmTimesteps {
             .collect())
     }
 
-    /// Checks custom timesteps, and drops the first ones as the strength says.
-    fn custom(&self, timesteps: &[i64], last: i64) -> Result<Vec<i64>, ScheduleError> {
-        if let Some(pair) = timesteps.windows(2).find(|pair| pair[1] >= pair[0]) {
-            return Err(ScheduleError::NotDescending {
-                previous: pair[0],
-                next: pair[1],
-            });
-        }
-        let outside = timesteps.iter().find(|&&t| t < 0 || t > last);
-        if let Some(t) = outside {
-            return Err(ScheduleError::Range {
-                what: "a custom timestep",
-                value: t.to_string(),
-                wanted: format!("between 0 and the noise schedule's last timestep {last}"),
-            });
-        }
-        if timesteps.is_empty() {
-            return Err(ScheduleError::Range {
-                what: "the number of custom timesteps",
-                value: "0".to_owned(),
-                wanted: "at least 1".to_owned(),
-            });
-        }
-        let kept = (timesteps.len() as f64 * self.strength) as usize;
-        if kept == 0 {
-            return Err(ScheduleError::NoStepsLeft {
-                steps: timesteps.len(),
-                strength: self.strength,
-            });
-        }
-        Ok(timesteps[timesteps.len() - kept..].to_vec())
-    }
-
-    fn warnings(&self, timesteps: &[i64], last: i64, original: i64, distilled: &[i64]) -> Vec<LcmWarning> {
-        let late = timesteps.first().filter(|&&t| self.strength == 1.0 && t != last);
-        let off_grid: Vec<i64> = timesteps
-            .iter()
-            .filter(|t| !distilled.contains(t))
-            .copied()
-            .collect();
-        let too_many = timesteps.len() as i64 > original;
+    /// What is seldom meant about custom timesteps of which the strength left `kept`. diffusers compares with
+    /// the part of the distilled timesteps that the strength leaves, and so warns of timesteps that it drops.
+    fn warnings(&self, kept: &[i64], last: i64, distilled: &[i64]) -> Vec<LcmWarning> {
+        let at_the_end = |t: i64| t == last || Some(&t) == distilled.last();
+        let late = kept.first().filter(|&&t| self.strength == 1.0 && !at_the_end(t));
+        let off_grid: Vec<i64> = kept.iter().filter(|t| !distilled.contains(t)).copied().collect();
         [
             late.map(|&first| LcmWarning::LateStart { first, last }),
             (!off_grid.is_empty()).then_some(LcmWarning::OffGrid(off_grid)),
-            too_many.then_some(LcmWarning::MoreThanDistilled {
-                steps: timesteps.len(),
-                original_inference_steps: original,
+            (kept.len() > distilled.len()).then_some(LcmWarning::MoreThanDistilled {
+                steps: kept.len(),
+                original_inference_steps: distilled.len() as i64,
             }),
         ]
         .into_iter()
         .flatten()
         .collect()
+    }
+}
+
+/// Checks that custom timesteps descend, and that the schedule has them.
+fn check_custom(timesteps: &[i64], last: i64) -> Result<(), ScheduleError> {
+    if let Some(pair) = timesteps.windows(2).find(|pair| pair[1] >= pair[0]) {
+        return Err(ScheduleError::NotDescending {
+            previous: pair[0],
+            next: pair[1],
+        });
+    }
+    if let Some(t) = timesteps.iter().find(|&&t| t < 0 || t > last) {
+        return Err(ScheduleError::Range {
+            what: "a custom timestep",
+            value: t.to_string(),
+            wanted: format!("between 0 and the noise schedule's last timestep {last}"),
+        });
+    }
+    match timesteps.is_empty() {
+        false => Ok(()),
+        true => Err(ScheduleError::Range {
+            what: "the number of custom timesteps",
+            value: "0".to_owned(),
+            wanted: "at least 1".to_owned(),
+        }),
     }
 }

@@ -16,9 +16,10 @@ mod limit;
 mod noise;
 mod prediction;
 mod scalings;
+mod timeline;
 
 pub use config::{BetaSchedule, SchedulerConfig, TimestepSpacing};
-pub use ddim_sampler::DdimSampler;
+pub use ddim_sampler::{DdimSampler, DdimTimesteps};
 pub use ddim_solver::DdimSolver;
 pub use error::ScheduleError;
 pub use guidance::{extrapolate, guidance_embedding, guide};
@@ -29,3 +30,4 @@ pub use limit::SampleLimit;
 pub use noise::{NoiseSchedule, PredictionType};
 pub use prediction::Tables;
 pub use scalings::{SIGMA_DATA, boundary_scalings, boundary_scalings_at};
+pub use timeline::Timeline;

@@ -61,6 +61,19 @@ impl Folder {
         )?;
         Component::open(&path)
     }
+
+    /// The component in another folder `other`, itself or with one of this name inside; the model's own where
+    /// `None`.
+    ///
+    /// # Errors
+    /// As [`Folder::component`].
+    pub fn component_or(&self, name: &str, other: Option<&Path>) -> Result<Component, ModelError> {
+        let Some(other) = other else {
+            return self.component(name);
+        };
+        let inside = other.join(name);
+        Component::open(if inside.is_dir() { &inside } else { other })
+    }
 }
 
 /// One network's folder: config.json and weights.

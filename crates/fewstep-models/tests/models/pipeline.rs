@@ -6,7 +6,7 @@ use super::common::{assert_near, fixture, golden};
 use fewstep_models::pipeline::{
     DdimOptions, LcmOptions, PictureNoise, Pipeline, PipelineOptions, Prompts, Rgb8, StepDone,
 };
-use fewstep_models::schedule::LcmTimesteps;
+use fewstep_models::schedule::{DdimTimesteps, LcmTimesteps};
 use fewstep_models::weights::{Folder, ModelError};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -96,7 +96,7 @@ fn ddim_runs_from_captions_are_the_stable_diffusion_pipelines() {
             1e-5,
         );
         let options = DdimOptions {
-            steps,
+            timesteps: DdimTimesteps::count(steps),
             guidance_scale,
         };
         let progress = |done: StepDone<'_>| {
@@ -199,7 +199,7 @@ fn a_unet_in_bf16_leaves_latents_and_pictures_in_f32() {
     let prompts = pipeline.prompts(&CAPTIONS, None, &shape).unwrap();
     assert_eq!(prompts.cond.prompt_embeds.kind(), Kind::BFloat16);
     let options = DdimOptions {
-        steps: 5,
+        timesteps: DdimTimesteps::count(5),
         guidance_scale: 7.5,
     };
     let latents = pipeline

@@ -2,8 +2,8 @@
 
 use super::common::{assert_near, fixture, golden};
 use fewstep_models::schedule::{
-    DdimSampler, LcmSampler, LcmTimesteps, LcmWarning, NoiseSchedule, SampleLimit, SchedulerConfig, Steps,
-    lcm_scheduler_config,
+    DdimSampler, DdimTimesteps, LcmSampler, LcmTimesteps, LcmWarning, NoiseSchedule, SampleLimit,
+    SchedulerConfig, Steps, lcm_scheduler_config,
 };
 use fewstep_models::weights::read_json;
 use serde_json::{Value, json};
@@ -44,7 +44,11 @@ fn lcm_timesteps_and_refusals_are_diffusers() {
                 refused += 1;
             }
             Some(wanted) => {
-                assert_eq!(json!(sampler.unwrap().timesteps()), json!(wanted), "{record}");
+                assert_eq!(
+                    json!(sampler.unwrap().timeline().timesteps()),
+                    json!(wanted),
+                    "{record}"
+                );
                 granted += 1;
             }
         }
@@ -54,15 +58,16 @@ fn lcm_timesteps_and_refusals_are_diffusers() {
 
 #[test]
 fn seldom_meant_timesteps_are_warned_of() {
-    let warnings = |timesteps: &[i64], strength| {
+    let warnings_of = |timesteps: &[i64], original, strength| {
         let request = LcmTimesteps {
             steps: Steps::Custom(timesteps.to_vec()),
-            original_inference_steps: Some(2),
+            original_inference_steps: Some(original),
             strength,
         };
         let sampler = LcmSampler::new(&lcm_config("epsilon"), &request).unwrap();
         sampler.warnings().to_vec()
     };
+    let warnings = |timesteps: &[i64], strength| warnings_of(timesteps, 2, strength);
     assert_eq!(warnings(&[999, 499], 1.0), []);
     assert_eq!(
         warnings(&[998, 499, 3], 1.0),
@@ -78,6 +83,12 @@ fn seldom_meant_timesteps_are_warned_of() {
             },
         ]
     );
+    // What the strength drops is not warned of.
+    assert_eq!(warnings(&[998, 499], 0.5), []);
+    // A student of 30 solver steps was distilled up to 989, which is where its sampling starts.
+    assert_eq!(warnings_of(&[989, 494], 30, 1.0), []);
+    let off = LcmWarning::OffGrid(vec![999]);
+    assert_eq!(warnings_of(&[999, 494], 30, 1.0), [off]);
 }
 
 #[test]
@@ -116,11 +127,11 @@ fn the_last_of_shortened_custom_timesteps_is_the_last() {
         strength: 0.5,
     };
     let sampler = LcmSampler::new(&lcm_config("epsilon"), &request).unwrap();
-    assert_eq!(sampler.timesteps(), [499, 259]);
+    assert_eq!(sampler.timeline().timesteps(), [499, 259]);
     let x = Tensor::ones([1, 4, 2, 2], (Kind::Float, Device::Cpu));
     let last = sampler.step(1, &x, &x, || panic!("no noise is needed after the last step"));
     assert_eq!(last.prev_sample, last.denoised);
-    let noisy = sampler.add_noise(&x, &x.zeros_like());
+    let noisy = sampler.timeline().start(&x, &x.zeros_like());
     let alpha = NoiseSchedule::new(&lcm_config("epsilon"))
         .unwrap()
         .alphas_cumprod()[499]
@@ -150,8 +161,13 @@ fn ddim_timesteps() {
     let records = read_json(&fixture("golden/ddim_timesteps.json"), "golden timesteps").unwrap();
     for record in records.as_array().unwrap() {
         let config = SchedulerConfig::from_json(record).unwrap();
-        let sampler = DdimSampler::new(&config, record["num_inference_steps"].as_i64().unwrap()).unwrap();
-        assert_eq!(json!(sampler.timesteps()), record["timesteps"], "{record}");
+        let timesteps = DdimTimesteps::count(record["num_inference_steps"].as_i64().unwrap());
+        let sampler = DdimSampler::new(&config, &timesteps).unwrap();
+        assert_eq!(
+            json!(sampler.timeline().timesteps()),
+            record["timesteps"],
+            "{record}"
+        );
     }
 }
 
@@ -160,11 +176,15 @@ fn every_number_of_trailing_steps_starts_at_the_end_and_descends() {
     let json = json!({"timestep_spacing": "trailing"});
     let config = SchedulerConfig::from_json(&json).unwrap();
     for steps in 1..=1000 {
-        let sampler = DdimSampler::new(&config, steps).unwrap();
-        assert_eq!(sampler.timesteps().len() as i64, steps);
-        assert_eq!(sampler.timesteps()[0], 999, "{steps}");
+        let sampler = DdimSampler::new(&config, &DdimTimesteps::count(steps)).unwrap();
+        assert_eq!(sampler.timeline().timesteps().len() as i64, steps);
+        assert_eq!(sampler.timeline().timesteps()[0], 999, "{steps}");
         assert!(
-            sampler.timesteps().windows(2).all(|pair| pair[1] < pair[0]),
+            sampler
+                .timeline()
+                .timesteps()
+                .windows(2)
+                .all(|pair| pair[1] < pair[0]),
             "{steps}"
         );
     }
@@ -175,7 +195,8 @@ fn chains_of_ddim_steps() {
     let configs = read_json(&fixture("golden/ddim-step.json"), "golden configurations").unwrap();
     for (name, json) in configs.as_object().unwrap() {
         let golden = golden(&format!("ddim-step-{name}"));
-        let sampler = DdimSampler::new(&SchedulerConfig::from_json(json).unwrap(), 5).unwrap();
+        let config = SchedulerConfig::from_json(json).unwrap();
+        let sampler = DdimSampler::new(&config, &DdimTimesteps::count(5)).unwrap();
         let mut sample = golden["in.sample"].shallow_clone();
         for i in 0..5 {
             sample = sampler.step(i, &golden[&format!("in.model_output.{i}")], &sample);
@@ -187,10 +208,30 @@ fn chains_of_ddim_steps() {
 #[test]
 fn ddim_refuses_timesteps_outside_the_schedule() {
     let config = SchedulerConfig::from_json(&json!({"steps_offset": 1})).unwrap();
-    let error = DdimSampler::new(&config, 1000).unwrap_err().to_string();
+    let sampler = |steps| DdimSampler::new(&config, &DdimTimesteps::count(steps));
+    let error = sampler(1000).unwrap_err().to_string();
     assert!(error.contains("a timestep of the sampler is 1000"), "{error}");
-    assert!(DdimSampler::new(&config, 0).is_err());
-    assert!(DdimSampler::new(&config, 1001).is_err());
+    assert!(sampler(0).is_err());
+    assert!(sampler(1001).is_err());
+}
+
+#[test]
+fn of_ddim_steps_the_last_are_done_as_the_strength_says() {
+    let config = SchedulerConfig::from_json(&json!({"steps_offset": 1})).unwrap();
+    let sampler = |steps, strength| DdimSampler::new(&config, &DdimTimesteps { steps, strength });
+    let timesteps = |steps, strength| sampler(steps, strength).unwrap().timeline().timesteps().to_vec();
+    assert_eq!(timesteps(4, 1.0), [751, 501, 251, 1]);
+    assert_eq!(timesteps(4, 0.74), [251, 1]);
+    assert_eq!(timesteps(50, 0.02), [1]);
+    let error = sampler(4, 0.2).unwrap_err().to_string();
+    assert!(
+        error.contains("of 4 timesteps a strength of 0.2 leaves none"),
+        "{error}"
+    );
+    for strength in [0.0, 1.01, f64::NAN] {
+        let error = sampler(4, strength).unwrap_err().to_string();
+        assert!(error.contains("the strength is"), "{error}");
+    }
 }
 
 #[test]

@@ -86,6 +86,20 @@ fn strength_says_how_much_is_painted_anew() {
 }
 
 #[test]
+fn the_teacher_paints_over_a_picture_too() {
+    let easel = Easel::new();
+    let paint = |name, flags: &[&str]| pixels(&easel.paint(name, &[&["--sampler=ddim"], flags].concat()));
+    // The last step is the same one, however many come before it and are left out.
+    let of_ten = paint("ten.png", &["--steps=10", "--strength=0.1"]);
+    let last = ["--steps=20", "--strength=0.05", "--strength_steps=last"];
+    assert_eq!(of_ten.len(), 3 * 32 * 32);
+    assert_eq!(of_ten, paint("twenty.png", &last));
+    assert_ne!(of_ten, paint("two.png", &["--steps=10", "--strength=0.2"]));
+    let part = ["--steps=10", "--strength=0.1", "--mask", &easel.mask];
+    assert_ne!(of_ten, paint("part.png", &part));
+}
+
+#[test]
 fn only_the_white_part_of_the_mask_changes() {
     let easel = Easel::new();
     let paint = |name, flags: &[&str]| pixels(&easel.paint(name, flags));
@@ -110,8 +124,25 @@ fn what_does_not_go_together_is_said() {
         "--device=cpu",
     ];
     let failed = |flags: &[&str], status| fewstep([&words[..], flags].concat()).failed(status);
-    let text = failed(&["--image", &easel.image, "--sampler=ddim"], 2);
-    assert!(text.contains("--image is for --sampler lcm"), "{text}");
+    let image = ["--image", &easel.image, "--sampler=ddim"];
+    for flag in [
+        "--strength_steps=lcm",
+        "--timesteps=999,499",
+        "--original_inference_steps=30",
+    ] {
+        let text = failed(&[&image[..], &[flag]].concat(), 2);
+        assert!(text.contains("is for --sampler lcm"), "{text}");
+    }
+    let text = failed(
+        &[&image[..2], &["--timesteps=999", "--strength_steps=last"]].concat(),
+        2,
+    );
+    assert!(text.contains("--strength_steps is for --steps"), "{text}");
+    let text = failed(&[&image[..], &["--strength=0.01"]].concat(), 1);
+    assert!(
+        text.contains("of 50 timesteps a strength of 0.01 leaves none"),
+        "{text}"
+    );
     assert!(failed(&["--mask", &easel.mask], 2).contains("--image"));
     let text = failed(&["--image", &model], 1);
     assert!(text.contains("tiny-sd"), "{text}");

@@ -190,3 +190,55 @@ fn what_cannot_be_painted_is_said() {
         ran.stderr
     );
 }
+
+#[test]
+fn timesteps_can_be_chosen_and_what_is_seldom_meant_is_noted() {
+    let folder = TempDir::new().unwrap();
+    let [a, b] = ["a.png", "b.png"].map(|name| folder.path().join(name));
+    let ran = paint(&a, &["--prompt=a", "--timesteps=999,499"]).ok();
+    assert!(!ran.stderr.contains("note:"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("in 2 steps"), "{}", ran.stderr);
+    paint(&b, &["--prompt=a", "--steps=2"]).ok();
+    assert_eq!(open(&a).bytes, open(&b).bytes);
+
+    let ran = paint(&b, &["--prompt=a", "--timesteps=900,500"]).ok();
+    let notes: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("note:"))
+        .collect();
+    assert_eq!(
+        notes,
+        [
+            "note: the custom timesteps start at 900, not at the schedule's last timestep 999",
+            "note: the student was not distilled at the custom timesteps [900, 500]"
+        ]
+    );
+    assert_ne!(open(&a).bytes, open(&b).bytes);
+    let text = paint(&b, &["--prompt=a", "--timesteps=499,999"]).failed(1);
+    assert!(text.contains("custom timesteps must descend"), "{text}");
+    let text = paint(&b, &["--prompt=a", "--timesteps=999", "--steps=1"]).failed(2);
+    assert!(text.contains("--steps"), "{text}");
+}
+
+#[test]
+fn another_vae_decodes() {
+    let folder = TempDir::new().unwrap();
+    let [own, other, inside] = ["own.png", "other.png", "inside.png"].map(|name| folder.path().join(name));
+    let model = fixture("models/tiny-sd2");
+    paint(&own, &["--prompt=a", "--steps=1"]).ok();
+    paint(
+        &other,
+        &["--prompt=a", "--steps=1", "--vae", &word(model.join("vae"))],
+    )
+    .ok();
+    paint(&inside, &["--prompt=a", "--steps=1", "--vae", &word(&model)]).ok();
+    assert!(open(&other).bytes == open(&inside).bytes);
+    assert!(open(&own).bytes != open(&other).bytes);
+    let texts = open(&inside).texts;
+    let settings = &texts.iter().find(|(keyword, _)| keyword == "fewstep").unwrap().1;
+    let settings: Value = serde_json::from_str(settings).unwrap();
+    assert_eq!(settings["vae"], word(&model));
+    let text = paint(&own, &["--prompt=a", "--vae", &word(fixture("models"))]).failed(1);
+    assert!(text.contains("config.json"), "{text}");
+}

@@ -7,7 +7,6 @@ use fewstep_data::Interpolation;
 use fewstep_data::picture::{PictureResizer, Rgb, decode};
 use fewstep_draw::{Purpose, Stream};
 use fewstep_models::pipeline::{Pipeline, Rgb8};
-use fewstep_models::schedule::{LcmSampler, LcmTimesteps, Steps};
 use tch::{Kind, Tensor};
 
 use crate::failure::Usage;
@@ -16,7 +15,7 @@ use crate::failure::Usage;
 #[derive(Debug, Clone, clap::Args)]
 #[command(rename_all = "snake_case")]
 pub(super) struct CanvasFlags {
-    /// A picture (JPEG, PNG or WebP) to paint over; with lcm only
+    /// A picture (JPEG, PNG or WebP) to paint over
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Paint only where this picture is white. The rest of --image is kept as latents: decoded together with
@@ -27,20 +26,16 @@ pub(super) struct CanvasFlags {
     #[arg(long, value_name = "S", requires = "image")]
     strength: Option<f64>,
     /// What a strength below 1 does to the steps: lcm spreads all of them over the part of the schedule that is
-    /// left, as diffusers' LCM pipelines; last takes the last of them, fewer, as its other pipelines
-    #[arg(
-        long,
-        value_enum,
-        value_name = "WAY",
-        default_value = "lcm",
-        requires = "image"
-    )]
-    strength_steps: StrengthSteps,
+    /// left, as diffusers' LCM pipelines; last takes the last of them, fewer, as its other pipelines [default:
+    /// the sampler's own: lcm, or last with ddim]
+    #[arg(long, value_enum, value_name = "WAY", requires = "image")]
+    strength_steps: Option<StrengthSteps>,
 }
 
 /// Which steps are done at a strength below 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum StrengthSteps {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StrengthSteps {
     /// All, over a part of the schedule.
     Lcm,
     /// The last ones.
@@ -56,9 +51,6 @@ pub(super) struct Canvas {
     pub(super) part: Option<Part>,
     /// Whether sampling starts at pure noise, without the picture in it.
     pub(super) from_pure_noise: bool,
-    /// The timesteps, and how many they are.
-    pub(super) timesteps: LcmTimesteps,
-    pub(super) steps: u64,
 }
 
 /// The part of a picture that is painted.
@@ -76,32 +68,37 @@ const LARGEST: u64 = 1 << 28;
 const WHITE: f64 = 0.5;
 
 impl CanvasFlags {
-    /// Whether a picture is painted over.
-    pub(super) fn is_empty(&self) -> bool {
-        self.image.is_none()
-    }
-
     /// The files' names, for the notes in a picture.
     pub(super) fn files(&self) -> (Option<&Path>, Option<&Path>) {
         (self.image.as_deref(), self.mask.as_deref())
     }
 
-    /// How much is painted anew.
-    pub(super) fn strength(&self) -> f64 {
-        self.strength
-            .unwrap_or(if self.mask.is_some() { 1.0 } else { 0.8 })
+    /// How much of a picture is painted anew; `None` where there is none.
+    pub(super) fn strength(&self) -> Option<f64> {
+        self.image.as_ref()?;
+        let usual = if self.mask.is_some() { 1.0 } else { 0.8 };
+        Some(self.strength.unwrap_or(usual))
+    }
+
+    /// The share of the noise schedule that is used.
+    pub(super) fn share(&self) -> f64 {
+        self.strength().unwrap_or(1.0)
+    }
+
+    /// Which steps are done at a strength below 1, if that was asked for.
+    pub(super) fn strength_steps(&self) -> Option<StrengthSteps> {
+        self.strength_steps
     }
 
     /// Reads the picture and the mask in the size asked for, or else the picture's own in whole latents, and
     /// encodes them.
     ///
     /// # Errors
-    /// Files that are no pictures, sizes or a strength that cannot be, and what LibTorch refuses.
+    /// Files that are no pictures, sizes that cannot be, and what LibTorch refuses.
     pub(super) fn load(
         &self,
         pipeline: &Pipeline,
         (height, width): (Option<u32>, Option<u32>),
-        timesteps: &LcmTimesteps,
         seed: u64,
     ) -> anyhow::Result<Option<Canvas>> {
         let Some(image) = &self.image else {
@@ -146,23 +143,10 @@ impl CanvasFlags {
                 })
             }
         };
-        let strength = self.strength();
-        let scheduler = pipeline.denoiser().scheduler;
-        let timesteps = match (self.strength_steps, &timesteps.steps) {
-            (StrengthSteps::Last, Steps::Count(steps)) => {
-                LcmTimesteps::last_part(scheduler, *steps, timesteps.original_inference_steps, strength)?
-            }
-            _ => LcmTimesteps {
-                strength,
-                ..timesteps.clone()
-            },
-        };
         Ok(Some(Canvas {
             picture: encode(&pixels)?,
-            from_pure_noise: part.is_some() && strength >= 1.0,
+            from_pure_noise: part.is_some() && self.share() >= 1.0,
             part,
-            steps: LcmSampler::new(scheduler, &timesteps)?.timesteps().len() as u64,
-            timesteps,
         }))
     }
 }

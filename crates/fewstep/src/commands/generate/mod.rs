@@ -2,6 +2,7 @@
 
 mod canvas;
 mod paint;
+mod sampling;
 mod settings;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::lora_flags::LoraFlags;
 use crate::picture::{grid, write_png};
 use crate::terminal;
 use canvas::CanvasFlags;
+use sampling::{Sampling, SamplingFlags};
 use settings::Settings;
 
 /// Paints pictures of prompts, with a student in a few steps or with its teacher in many.
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// folder beside it is used too
     #[arg(long, value_name = "DIR")]
     unet: Option<PathBuf>,
+    /// A VAE's folder, or a model's with `vae` inside, to be used instead of the model's
+    #[arg(long, value_name = "DIR")]
+    vae: Option<PathBuf>,
     #[command(flatten)]
     lora: LoraFlags,
     /// What to paint; may be given several times
@@ -43,19 +48,12 @@ pub(crate) struct Args {
     negative_prompt: Option<String>,
     #[command(flatten)]
     canvas: CanvasFlags,
-    /// How to sample: lcm for a student, ddim for a teacher
-    #[arg(long, value_enum, default_value = "lcm")]
-    sampler: Sampler,
-    /// Sampling steps [default: 4 with lcm, 50 with ddim]
-    #[arg(long, value_name = "N")]
-    steps: Option<u32>,
+    #[command(flatten)]
+    sampling: SamplingFlags,
     /// How closely to follow the prompt; w of the paper is one less [default: 8, or 1 with --lora and lcm:
     /// the guidance is in the adapters]
     #[arg(long, value_name = "G", allow_negative_numbers = true)]
     guidance_scale: Option<f64>,
-    /// With lcm: the timesteps that the student was distilled at [default: the scheduler's, or else 50]
-    #[arg(long, value_name = "N")]
-    original_inference_steps: Option<u32>,
     /// Every picture is a function of this and of its number
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -105,9 +103,11 @@ Examples:
   fewstep generate --model models/sdxl --lora runs/sdxl-lora/pytorch_lora_weights.safetensors \\
       --lora style.safetensors=0.8 --steps 4 --prompt 'a red fox in the snow' --out fox.png
 
-  Over a picture, and over a part of one:
+  Over a picture by a student, by its teacher, and over a part of one:
   fewstep generate --model models/sd15 --unet runs/sd15/unet_target --image fox.png --strength 0.5 \\
       --prompt 'a red fox in the snow, oil painting' --out oil.png
+  fewstep generate --model models/sd15 --sampler ddim --image fox.png --strength 0.5 \
+      --prompt 'a red fox in the snow, oil painting' --out oil-teacher.png
   fewstep generate --model models/sd15-inpainting --lora lcm-lora.safetensors --image fox.png \\
       --mask ears.png --prompt 'a red fox with blue ears' --guidance_scale 4 --out ears.png
 
@@ -119,20 +119,20 @@ The settings lie inside the PNG: as text under `parameters`, as JSON under `fews
 /// Wrong models or settings, files that cannot be read or written, and what LibTorch refuses.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let prompts = prompts(args)?;
-    if args.sampler != Sampler::Lcm && args.original_inference_steps.is_some() {
-        return Err(Usage::error("--original_inference_steps is for --sampler lcm"));
-    }
-    if args.sampler != Sampler::Lcm && !args.canvas.is_empty() {
-        return Err(Usage::error("--image is for --sampler lcm"));
-    }
+    sampling::check(args)?;
     let (loras, merge) = args.lora.read()?;
     let options = PipelineOptions {
         unet: args.unet.clone(),
+        vae: args.vae.clone(),
         loras,
         merge,
         ..PipelineOptions::new(device::open(&args.device)?, args.dtype.kind())
     };
     let pipeline = Pipeline::load(&Folder::open(&args.model)?, &options)?;
+    let sampling = Sampling::of(args, pipeline.denoiser().scheduler)?;
+    for warning in sampling.warnings() {
+        terminal::note(&format!("note: {warning}"));
+    }
     let embedded = pipeline.denoiser().unet.config().time_cond_proj_dim.is_some();
     if args.negative_prompt.is_some() && (embedded || args.guidance_scale() <= 1.0) {
         terminal::note(if embedded {
@@ -141,7 +141,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "note: --negative_prompt has no effect at a guidance scale of at most 1"
         });
     }
-    let pictures = paint::paint(args, &pipeline, &prompts)?;
+    let pictures = paint::paint(args, &sampling, &pipeline, &prompts)?;
     let settings = Settings::of(args, &prompts, &pictures);
     let columns = match prompts.len() {
         1 => (1..).find(|n| n * n >= pictures.len()).unwrap_or(1),
@@ -155,17 +155,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 impl Args {
     /// The guidance scale: as asked for, or the usual one.
     fn guidance_scale(&self) -> f64 {
-        let guided_already = self.sampler == Sampler::Lcm && !self.lora.is_empty();
+        let guided_already = self.sampling.sampler == Sampler::Lcm && !self.lora.is_empty();
         self.guidance_scale
             .unwrap_or(if guided_already { 1.0 } else { 8.0 })
-    }
-
-    /// The number of sampling steps: as asked for, or the sampler's usual one.
-    fn steps(&self) -> u32 {
-        self.steps.unwrap_or(match self.sampler {
-            Sampler::Lcm => 4,
-            Sampler::Ddim => 50,
-        })
     }
 }
 

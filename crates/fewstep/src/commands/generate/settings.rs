@@ -5,6 +5,7 @@ use std::path::Path;
 use fewstep_models::pipeline::Rgb8;
 use serde::Serialize;
 
+use super::canvas::StrengthSteps;
 use super::{Args, Sampler};
 use crate::picture::Note;
 
@@ -13,15 +14,19 @@ use crate::picture::Note;
 pub(super) struct Settings<'a> {
     model: &'a Path,
     unet: Option<&'a Path>,
+    vae: Option<&'a Path>,
     /// FILE=WEIGHT each.
     loras: Vec<String>,
     image: Option<&'a Path>,
     mask: Option<&'a Path>,
     strength: Option<f64>,
+    strength_steps: Option<StrengthSteps>,
     prompts: &'a [String],
     negative_prompt: Option<&'a str>,
     sampler: &'static str,
     steps: u32,
+    /// Where they were given one by one.
+    timesteps: &'a [i64],
     guidance_scale: f64,
     original_inference_steps: Option<u32>,
     seed: u64,
@@ -41,19 +46,22 @@ impl<'a> Settings<'a> {
         Settings {
             model: &args.model,
             unet: args.unet.as_deref(),
+            vae: args.vae.as_deref(),
             loras: args.lora.words(),
             image: args.canvas.files().0,
             mask: args.canvas.files().1,
-            strength: (!args.canvas.is_empty()).then(|| args.canvas.strength()),
+            strength: args.canvas.strength(),
+            strength_steps: args.canvas.strength_steps(),
             prompts,
             negative_prompt: args.negative_prompt.as_deref(),
-            sampler: match args.sampler {
+            sampler: match args.sampling.sampler {
                 Sampler::Lcm => "lcm",
                 Sampler::Ddim => "ddim",
             },
-            steps: args.steps(),
+            steps: args.sampling.steps(),
+            timesteps: &args.sampling.timesteps,
             guidance_scale: args.guidance_scale(),
-            original_inference_steps: args.original_inference_steps,
+            original_inference_steps: args.sampling.original_inference_steps,
             seed: args.seed,
             num_images: args.num_images,
             width,
