@@ -29,7 +29,9 @@ KINDS = (
     "pipeline",
     "canvas",
     "lora",
+    "adapters",
     "resize",
+    "sizes",
     "shards",
     "parquet",
 )

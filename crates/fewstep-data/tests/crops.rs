@@ -92,6 +92,42 @@ fn the_middle_is_torchvisions() {
     }
 }
 
+/// The numbers of SDXL's pipeline for pictures that are resized first, the mirrored ones with the place where
+/// the same pixels stand in the mirrored picture.
+#[test]
+fn the_sizes_are_those_of_the_reference() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/golden/sizes.json"
+    );
+    let golden: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let number = |value: &serde_json::Value| u32::try_from(value.as_u64().unwrap()).unwrap();
+    let ids =
+        |value: &serde_json::Value| -> Vec<u32> { value.as_array().unwrap().iter().map(number).collect() };
+    for case in golden["cases"].as_array().unwrap() {
+        let folder = folder(number(&case["width"]), number(&case["height"]));
+        let config = |flip| DataConfig {
+            resolution: number(&golden["resolution"]),
+            ..config(&folder, Crop::Center, flip)
+        };
+        let stored = Loader::new(config(Flip::Never)).unwrap().next_batch().unwrap();
+        assert_eq!(stored.sizes[0].time_ids()[..], ids(&case["center"]), "{case}");
+        assert_eq!(
+            stored.sizes[0].as_if_whole().time_ids()[..],
+            ids(&case["fixed"]),
+            "{case}"
+        );
+        let mut mirrored = 0;
+        for batch in batches(&mut Loader::new(config(Flip::Random)).unwrap(), 20) {
+            let is_mirrored = batch.pixels != stored.pixels;
+            mirrored += u32::from(is_mirrored);
+            let wanted = if is_mirrored { "center_mirrored" } else { "center" };
+            assert_eq!(batch.sizes[0].time_ids()[..], ids(&case[wanted]), "{case}");
+        }
+        assert!((1..20).contains(&mirrored), "{mirrored} of 20");
+    }
+}
+
 #[test]
 fn small_pictures_are_enlarged_and_told_as_they_were() {
     let folder = folder(6, 3);

@@ -3,45 +3,15 @@
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
 from diffusers.utils import convert_unet_state_dict_to_peft
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file
 
-from peer.step import TARGETS
+from peer.full_size import COUNTS, UNETS, peft_keys
 from unseen.command import Fewstep
 from unseen.compare import Table
-
-UNETS = {
-    "SD 1.5": (278, {"cross_attention_dim": 768, "attention_head_dim": 8}),
-    "SDXL": (
-        788,
-        {
-            "block_out_channels": (320, 640, 1280),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            "transformer_layers_per_block": (1, 2, 10),
-            "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048,
-            "use_linear_projection": True,
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
-        },
-    ),
-}
-
-
-def peft_keys(config: dict) -> dict[str, torch.Size]:
-    """Return the names and shapes of a full-size adapter of rank 1, from a UNet without memory."""
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**config)
-        unet.add_adapter(LoraConfig(r=1, lora_alpha=2, target_modules=list(TARGETS)))
-    layers = get_peft_model_state_dict(unet, adapter_name="default")
-    return {key: value.shape for key, value in layers.items()}
 
 
 def shapes(path: Path) -> dict[str, torch.Size]:
@@ -51,8 +21,8 @@ def shapes(path: Path) -> dict[str, torch.Size]:
 
 def check_full_size(fewstep: Fewstep, folder: Path, table: Table) -> None:
     """Send the reference's mixed file through kohya's names and back, and compare every key."""
-    for name, (count, config) in UNETS.items():
-        keys = peft_keys(config)
+    for name, config in UNETS.items():
+        keys, count = peft_keys(config), COUNTS[name]
         table.add(f"{name}: modules", abs(len(keys) // 2 - count), 0, f"{len(keys) // 2} modules")
         wanted = {f"unet.{key}": shape for key, shape in keys.items()}
         source = folder / "source"

@@ -1,6 +1,7 @@
 //! The module names of full-size UNets, through every form of name and through files.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
@@ -9,6 +10,7 @@ use super::{LoraFile, LoraForm, LoraModule, Part, write_diffusers, write_kohya};
 use crate::adapters::Targets;
 use crate::arch::Arch;
 use crate::unet::{UNet2DConditionModel, UNetConfig};
+use crate::weights::read_json;
 
 /// The paths of all linear maps and convolutions of a UNet.
 fn all_modules(arch: Arch) -> Vec<String> {
@@ -30,9 +32,18 @@ fn adapted_modules(arch: Arch) -> Vec<String> {
 }
 
 #[test]
-fn the_reference_adapts_as_many_modules_as_it_says() {
-    assert_eq!(adapted_modules(Arch::Sd15).len(), 278);
-    assert_eq!(adapted_modules(Arch::Sdxl).len(), 788);
+fn the_modules_of_full_size_are_those_that_peft_adapts_and_names() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/fixtures/lora/modules.json"
+    );
+    let lists = read_json(Path::new(path), "PEFT's names").unwrap();
+    for (arch, name, count) in [(Arch::Sd15, "SD 1.5", 278), (Arch::Sdxl, "SDXL", 788)] {
+        let mut modules = adapted_modules(arch);
+        modules.sort_unstable();
+        assert_eq!(modules.len(), count);
+        assert_eq!(serde_json::json!(modules), lists[name], "{name}");
+    }
 }
 
 #[test]

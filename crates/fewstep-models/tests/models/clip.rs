@@ -1,11 +1,13 @@
-//! CLIP's text encoder against transformers' golden values.
+//! CLIP's text encoder and tokenizer against transformers' golden values, and SDXL's two of them against its
+//! pipeline (spec F16).
 
 use std::collections::BTreeMap;
 
 use super::common::{assert_near, fixture, golden};
-use fewstep_models::clip::ClipTextModel;
+use fewstep_models::clip::{ClipTextModel, ClipTokenizer};
 use fewstep_models::params::Weights;
-use fewstep_models::weights::{Component, read_tensors, write_json_atomic, write_tensors};
+use fewstep_models::pipeline::{Conditions, Pipeline, PipelineOptions};
+use fewstep_models::weights::{Component, Folder, read_tensors, write_json_atomic, write_tensors};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
@@ -40,6 +42,61 @@ fn encodes_as_transformers_does() {
         assert_near(case, &output.penultimate_hidden_state, penultimate, 1e-5);
         assert_near(case, &output.pooled, &golden[pooled], 1e-5);
     }
+}
+
+/// The captions of the golden values: none, a short one, one of more than 77 tokens, and beyond ASCII.
+fn captions() -> [String; 4] {
+    let long = "The cat's photo, ".repeat(30);
+    ["", "a red circle above a blue square", &long, "éclair 東京 🦀"].map(str::to_owned)
+}
+
+#[test]
+fn each_tokenizer_gives_the_ids_that_its_encoder_was_given() {
+    // The first and third fill up with the end's id, the others with that of "!", which is 0.
+    for (tokenizer, case, pad) in [
+        ("models/tiny-sd/tokenizer", "clip-tiny-sd", 609),
+        ("models/tiny-sd2/tokenizer", "clip-tiny-sd2", 0),
+        ("models/tiny-sdxl/tokenizer", "clip-tiny-sdxl", 609),
+        ("models/tiny-sdxl/tokenizer_2", "clip-tiny-sdxl-2", 0),
+    ] {
+        let ids = ClipTokenizer::load(&fixture(tokenizer))
+            .unwrap()
+            .encode(&captions())
+            .unwrap();
+        assert_eq!(ids, golden(case)["in.input_ids"], "{tokenizer}");
+        assert_eq!(ids.int64_value(&[0, 76]), pad, "{tokenizer}");
+    }
+}
+
+#[test]
+fn sdxl_is_told_what_its_pipeline_tells() {
+    let options = PipelineOptions::new(Device::Cpu, Kind::Float);
+    let folder = Folder::open(&fixture("models/tiny-sdxl")).unwrap();
+    let pipeline = Pipeline::load(&folder, &options).unwrap();
+    let golden = golden("conditions-tiny-sdxl");
+    let same = |what: &str, told: &Conditions, embeds: &str, pooled: &str| {
+        let added = told.added.as_ref().unwrap();
+        assert_near(what, &told.prompt_embeds, &golden[embeds], 1e-5);
+        assert_near(what, &added.text_embeds, &golden[pooled], 1e-5);
+        assert_eq!(added.time_ids, golden["out.time_ids"], "{what}");
+        assert_eq!(added.time_ids.kind(), Kind::Float, "{what}");
+    };
+    // 24 rows and 40 columns of pixels.
+    let shape = [4, 12, 20];
+    let told = pipeline.prompts(&captions(), None, &shape).unwrap();
+    same("captions", &told.cond, "out.prompt_embeds", "out.text_embeds");
+    let uncond = told.uncond.unwrap();
+    same("none", &uncond, "out.no_prompt_embeds", "out.no_text_embeds");
+    let told = pipeline
+        .prompts(&captions()[1..2], Some("blurry, 东京"), &shape)
+        .unwrap();
+    let uncond = told.uncond.unwrap();
+    same(
+        "negative",
+        &uncond,
+        "out.negative_prompt_embeds",
+        "out.negative_text_embeds",
+    );
 }
 
 #[test]
