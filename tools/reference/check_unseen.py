@@ -19,13 +19,12 @@ from unseen.forward import Forward
 from unseen.model import make_model
 from unseen.sample import check_sample
 from unseen.step import check_step
+from unseen.student import draw_lora, draw_whole
 
 KINDS = ("forward", "step", "sample")
 
 
-def check_seed(
-    fewstep: Fewstep, folder: Path, seed: int, kinds: list[str], with_sdxl_steps: bool, table: Table
-) -> None:
+def check_seed(fewstep: Fewstep, folder: Path, seed: int, kinds: list[str], table: Table) -> None:
     """Make the model of one seed and run the checks on it."""
     model = make_model(folder, seed)
     print(f"seed {seed}: {'SDXL' if model.is_xl else 'SD'} {model.summary()}", flush=True)
@@ -34,8 +33,9 @@ def check_seed(
         forward.all()
     elif "sample" in kinds:
         forward.unet_with_guidance()
-    if "step" in kinds and (with_sdxl_steps or not model.is_xl):
-        check_step(fewstep, model, seed, table)
+    if "step" in kinds:
+        check_step(fewstep, model, seed, "step", draw_whole, table)
+        check_step(fewstep, model, seed, "lora step", draw_lora, table)
     if "sample" in kinds:
         check_sample(fewstep, model, seed, table)
 
@@ -50,7 +50,6 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1000, help="the first seed")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="which checks to run")
     parser.add_argument("--keep", type=Path, help="a folder to leave the models in")
-    parser.add_argument("--with_sdxl_steps", action="store_true", help="training steps of SDXL models too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     hush()
@@ -59,7 +58,7 @@ def main() -> int:
         root = arguments.keep or Path(temporary)
         for seed in range(arguments.first, arguments.first + arguments.seeds):
             folder = root / str(seed)
-            check_seed(fewstep, folder, seed, arguments.only, arguments.with_sdxl_steps, table)
+            check_seed(fewstep, folder, seed, arguments.only, table)
     failures = table.failures()
     print(f"{len(table.rows)} comparisons, {failures} beyond their tolerance")
     return 1 if failures else 0
