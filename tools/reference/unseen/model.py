@@ -52,10 +52,11 @@ class Model:
         return f"{kinds} " + " ".join(str(self.unet.config[key]).replace(" ", "") for key in keys)
 
 
-def make_model(folder: Path, seed: int) -> Model:
-    """Draw a model from a seed and write it."""
+def make_model(folder: Path, seed: int, is_xl: bool | None = None, **unet_options: object) -> Model:
+    """Draw a model from a seed and write it; what is asked for of the UNet is not drawn."""
     rng = random.Random(seed)
-    is_xl = rng.random() < 0.3
+    drawn = rng.random() < 0.3
+    is_xl = drawn if is_xl is None else is_xl
     parts, tokenizers = {}, {}
     widths = []
     for suffix in ("", "_2") if is_xl else ("",):
@@ -68,7 +69,7 @@ def make_model(folder: Path, seed: int) -> Model:
         parts[f"text_encoder{suffix}"] = encoder
         widths.append(encoder.config.hidden_size)
     pooled = parts["text_encoder_2"].config.projection_dim if is_xl else None
-    unet = UNet2DConditionModel(**draw.unet_config(rng, sum(widths), pooled))
+    unet = UNet2DConditionModel(**draw.unet_config(rng, sum(widths), pooled) | unet_options)
     parts["unet"] = fill_parameters(unet, f"{seed}/unet")
     parts["vae"] = fill_parameters(AutoencoderKL(**draw.vae_config(rng)), f"{seed}/vae")
     for name, part in parts.items():
