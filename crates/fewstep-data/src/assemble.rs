@@ -4,8 +4,8 @@
 use fewstep_draw::{Purpose, Stream};
 
 use crate::batch::{Batch, PictureSizes};
-use crate::config::{Crop, DataConfig, Flip};
-use crate::cursor::Cursor;
+use crate::config::{Crop, DataConfig, Flip, Part};
+use crate::cursor::{Cursor, Moved};
 use crate::decoder::Decoded;
 use crate::drops::Dropped;
 use crate::error::DataError;
@@ -18,8 +18,8 @@ pub(crate) enum Outcome {
     Drawn(Result<Decoded, Dropped>),
     /// Something that was never drawn.
     Dropped(Dropped),
-    /// The epoch is over.
-    EpochEnd,
+    /// The epoch is over; of so many shards nothing was seen yet.
+    EpochEnd { untried: usize },
 }
 
 /// Numbers samples, crops them and joins them to batches.
@@ -28,6 +28,8 @@ pub(crate) struct Assembler {
     config: DataConfig,
     shards: usize,
     cursor: Cursor,
+    /// Whether any sample was delivered since every shard had been tried.
+    passed: bool,
 }
 
 impl Assembler {
@@ -37,6 +39,7 @@ impl Assembler {
             config: config.clone(),
             shards,
             cursor,
+            passed: false,
         }
     }
 
@@ -48,7 +51,7 @@ impl Assembler {
     /// One batch from the outcomes that `next` yields in order.
     pub(crate) fn batch(
         &mut self,
-        mut next: impl FnMut() -> Result<Outcome, DataError>,
+        mut next: impl FnMut() -> Result<(Outcome, Moved), DataError>,
     ) -> Result<Batch, DataError> {
         let size = self.config.batch_size;
         let side = self.config.resolution as usize;
@@ -60,25 +63,28 @@ impl Assembler {
             sizes: Vec::with_capacity(size),
             keys: Vec::with_capacity(size),
         };
+        // A batch of every rank is one long batch: this rank's samples have their numbers after those of the ranks
+        // before it.
+        let Part { rank, ranks } = self.config.part;
+        let first = self.cursor.samples + rank * size as u64;
         while batch.len() < size {
-            match next()? {
-                Outcome::Drawn(Ok(decoded)) => self.add(decoded, &mut batch),
-                Outcome::Drawn(Err(dropped)) => {
-                    self.cursor.drawn += 1;
-                    self.cursor.drops.add(dropped);
+            let (outcome, moved) = next()?;
+            self.cursor.position.follow(moved);
+            match outcome {
+                Outcome::Drawn(Ok(decoded)) => {
+                    let number = first + batch.len() as u64;
+                    self.add(decoded, number, &mut batch);
                 }
-                Outcome::Dropped(dropped) => self.cursor.drops.add(dropped),
-                Outcome::EpochEnd => self.end_epoch()?,
+                Outcome::Drawn(Err(dropped)) | Outcome::Dropped(dropped) => self.cursor.drops.add(dropped),
+                Outcome::EpochEnd { untried } => self.end_epoch(untried)?,
             }
         }
+        self.cursor.samples += ranks * size as u64;
         Ok(batch)
     }
 
-    fn add(&mut self, decoded: Decoded, batch: &mut Batch) {
-        let number = self.cursor.samples;
-        self.cursor.samples += 1;
-        self.cursor.drawn += 1;
-        self.cursor.passed += 1;
+    fn add(&mut self, decoded: Decoded, number: u64, batch: &mut Batch) {
+        self.passed = true;
         let square = self.square(&decoded.picture, number);
         let numbers = 3 * (square.side as usize).pow(2);
         let out = &mut batch.pixels[batch.captions.len() * numbers..][..numbers];
@@ -129,18 +135,19 @@ impl Assembler {
         }
     }
 
-    /// The next epoch begins, unless this one had nothing to give: the next would not either.
-    fn end_epoch(&mut self) -> Result<(), DataError> {
-        if self.cursor.passed == 0 {
+    /// The next epoch begins, unless every shard has been tried and had nothing to give: it would not either.
+    fn end_epoch(&mut self, untried: usize) -> Result<(), DataError> {
+        if untried > 0 {
+            return Ok(());
+        }
+        if !self.passed {
             return Err(DataError::NothingPassed {
                 shards: self.shards,
                 noun: self.config.origin.noun(),
                 drops: Box::new(self.cursor.drops.clone()),
             });
         }
-        self.cursor.epoch += 1;
-        self.cursor.drawn = 0;
-        self.cursor.passed = 0;
+        self.passed = false;
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! What a loader is asked for. It says nothing of how that is done.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::picture::Interpolation;
@@ -12,7 +15,7 @@ pub struct DataConfig {
     pub origin: Origin,
     /// Height and width of every picture delivered, in pixels.
     pub resolution: u32,
-    /// Samples a batch. There are no partial batches: a batch may span two epochs.
+    /// Samples a batch, on each rank. There are no partial batches: a batch may span two epochs.
     pub batch_size: usize,
     /// Threads that decode ahead of the consumer; with 0 everything happens in line, in `next_batch`.
     /// It changes no sample.
@@ -27,6 +30,10 @@ pub struct DataConfig {
     pub flip: Flip,
     /// Samples (still encoded, in memory) among which the next one is drawn. 1 keeps the order within a shard.
     pub shuffle_window: usize,
+    /// How the shards of an epoch are chosen.
+    pub drawing: Drawing,
+    /// Which part of an epoch this loader delivers.
+    pub part: Part,
     /// Bounds on what a shard may ask of this machine.
     pub limits: Limits,
 }
@@ -93,6 +100,47 @@ pub enum Flip {
     Random,
 }
 
+/// How the shards of an epoch are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drawing {
+    /// Each once, in an order shuffled anew for each epoch.
+    #[default]
+    EachOnce,
+    /// As many as there are, each drawn from all of them: one may come several times, another not at all.
+    WithReplacement,
+}
+
+impl fmt::Display for Drawing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Drawing::EachOnce => "read once an epoch each",
+            Drawing::WithReplacement => "drawn with replacement",
+        })
+    }
+}
+
+/// Which part of an epoch a loader delivers, where several share the data: each of `ranks` processes has one with its
+/// own `rank`. Together they deliver every sample of an epoch once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Number of this loader, from 0.
+    pub rank: u64,
+    /// How many there are.
+    pub ranks: u64,
+}
+
+impl Part {
+    /// All of it.
+    pub const WHOLE: Part = Part { rank: 0, ranks: 1 };
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
+
 /// Bounds on what a shard may ask of this machine. A sample beyond them is dropped and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -126,6 +174,8 @@ impl Default for DataConfig {
             crop: Crop::default(),
             flip: Flip::default(),
             shuffle_window: 1000,
+            drawing: Drawing::default(),
+            part: Part::default(),
             limits: Limits::default(),
         }
     }
@@ -146,6 +196,9 @@ impl DataConfig {
                 "shuffle window",
                 "must be at least 1 (which keeps the order within a shard)",
             );
+        }
+        if self.part.rank >= self.part.ranks {
+            return refuse("rank", "must be below the number of ranks");
         }
         if self.limits.max_window_bytes == 0 {
             return refuse("limit on the shuffle window", "must be at least 1 byte");

@@ -1,22 +1,19 @@
-//! A place in the order of samples. It knows nothing of threads or batches.
+//! What a checkpoint keeps of the data: a place in the order of samples, and the order it is a place in. It knows
+//! nothing of threads or batches.
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Drawing, Part};
 use crate::drops::Drops;
+use crate::place::{Held, Place, Window};
 
 /// The place after some sample: what a checkpoint keeps of the data. It is small and serialisable, and it means the
 /// same whatever the number of threads or the batch size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// Which order this is a place in: a digest of seed, window and shards.
-    pub(crate) order: String,
-    /// Number of the epoch, from 0.
-    pub(crate) epoch: u64,
-    /// Samples of this epoch that were drawn, whether or not their picture could be used.
-    pub(crate) drawn: u64,
-    /// Samples of this epoch that were delivered.
-    pub(crate) passed: u64,
-    /// Samples delivered in all epochs together; the number of the next sample.
+    pub(crate) order: OrderId,
+    pub(crate) position: Position,
+    /// Samples delivered in all epochs, to all ranks together.
     pub(crate) samples: u64,
     /// Everything dropped up to here.
     pub(crate) drops: Drops,
@@ -24,29 +21,155 @@ pub struct Cursor {
 
 impl Cursor {
     /// The beginning of `order`.
-    pub(crate) fn start(order: String) -> Self {
+    pub(crate) fn start(order: OrderId) -> Self {
         Cursor {
             order,
-            epoch: 0,
-            drawn: 0,
-            passed: 0,
+            position: Position::beginning_of(0),
             samples: 0,
             drops: Drops::default(),
         }
     }
 
-    /// Samples delivered so far, all epochs together. It is also the number of the next sample.
+    /// Samples delivered so far, all epochs and all ranks together: the numbers of later ones are not below it.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
     /// The epoch that is being read, from 0.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.position.epoch
     }
 
     /// Everything dropped so far.
     pub fn drops(&self) -> &Drops {
         &self.drops
     }
+
+    /// Whether its numbers are those of any data there could be, so that one can count on from them.
+    pub(crate) fn is_sound(&self) -> bool {
+        const LARGEST: u64 = 1 << 56;
+        let Position {
+            epoch, drawn, turns, ..
+        } = self.position;
+        let window = &self.position.window.0;
+        let places = window.iter().map(|held| held.place).chain(self.position.open);
+        [self.samples, epoch, drawn, turns]
+            .into_iter()
+            .chain(window.iter().map(|held| held.turn))
+            .chain(places.flat_map(|place| [place.ordinal, place.at]))
+            .all(|number| number <= LARGEST)
+    }
+}
+
+/// Everything that shapes an order of samples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OrderId {
+    pub(crate) seed: u64,
+    pub(crate) window: u64,
+    pub(crate) max_window_bytes: u64,
+    pub(crate) drawing: Drawing,
+    pub(crate) part: Part,
+    /// How many shards there are.
+    pub(crate) shards: u64,
+    /// A digest of what is known of them without opening them.
+    pub(crate) digest: String,
+}
+
+impl OrderId {
+    /// In what `now` differs from this order, as parts of a sentence. None where they are the same.
+    pub(crate) fn differences(&self, now: &OrderId) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: &str, then: u64, now: u64| {
+            if then != now {
+                found.push(format!("{what} was {then} and is {now}"));
+            }
+        };
+        compare("the seed", self.seed, now.seed);
+        compare("the shuffle window", self.window, now.window);
+        compare(
+            "the limit on the window's bytes",
+            self.max_window_bytes,
+            now.max_window_bytes,
+        );
+        compare("the number of ranks", self.part.ranks, now.part.ranks);
+        if self.part.ranks == now.part.ranks {
+            compare("the rank", self.part.rank, now.part.rank);
+        }
+        compare(
+            "the number of shards (or of a folder's pictures, rows and row groups)",
+            self.shards,
+            now.shards,
+        );
+        if self.shards == now.shards && self.digest != now.digest {
+            found.push("the shards (or a folder's pictures, rows or captions) are other ones".into());
+        }
+        if self.drawing != now.drawing {
+            found.push(format!("shards were {} and are {}", self.drawing, now.drawing));
+        }
+        found
+    }
+}
+
+/// A place in an order: which samples are in the shuffle window, and how far their shards have been read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Number of the epoch, from 0.
+    pub(crate) epoch: u64,
+    /// Samples of this epoch that were drawn from the window, whether or not their picture could be used.
+    pub(crate) drawn: u64,
+    /// Turns of this epoch that were taken: shards that were opened, or could not be.
+    pub(crate) turns: u64,
+    /// The last find that was read of the shard of the last turn, unless nothing more is in it.
+    pub(crate) open: Option<Place>,
+    pub(crate) window: Window,
+}
+
+impl Position {
+    pub(crate) fn beginning_of(epoch: u64) -> Self {
+        Position {
+            epoch,
+            drawn: 0,
+            turns: 0,
+            open: None,
+            window: Window::default(),
+        }
+    }
+
+    /// Follows one event of the order.
+    pub(crate) fn follow(&mut self, moved: Moved) {
+        match moved {
+            Moved::ToNextEpoch => *self = Position::beginning_of(self.epoch + 1),
+            Moved::On {
+                kept,
+                turns,
+                open,
+                drew,
+            } => {
+                self.window.0.extend(kept);
+                (self.turns, self.open) = (turns, open);
+                if let Some(slot) = drew {
+                    self.window.0.swap_remove(slot);
+                    self.drawn += 1;
+                }
+            }
+        }
+    }
+}
+
+/// How an event changed the position: small, so that a position can be followed from another thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// Within the epoch.
+    On {
+        /// Samples that were put into the window.
+        kept: Vec<Held>,
+        /// As in [`Position`].
+        turns: u64,
+        /// As in [`Position`].
+        open: Option<Place>,
+        /// The slot of the window that a sample was drawn from; the last one moved there.
+        drew: Option<usize>,
+    },
+    /// To the beginning of the next one.
+    ToNextEpoch,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub enum Cause {
     BadPicture,
     /// A picture with too many pixels.
     OversizedPicture,
+    /// A sample that a run was to go on with, or the rest of a shard, that can no longer be read.
+    Gone,
 }
 
 impl fmt::Display for Cause {
@@ -47,6 +50,7 @@ impl fmt::Display for Cause {
             Cause::UnreadableFile => "file cannot be read",
             Cause::BadPicture => "bad picture",
             Cause::OversizedPicture => "picture too large",
+            Cause::Gone => "gone when resumed",
         })
     }
 }
@@ -77,6 +81,11 @@ impl Dropped {
             }
         }
         Dropped { cause, example: text }
+    }
+
+    /// A shard that cannot be opened.
+    pub(crate) fn shard(name: &str, error: &io::Error) -> Self {
+        Dropped::new(Cause::UnreadableShard, &format!("{name}: {error}"))
     }
 }
 

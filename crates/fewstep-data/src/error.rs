@@ -33,25 +33,12 @@ pub enum DataError {
         /// Everything dropped so far.
         drops: Box<Drops>,
     },
-    /// The cursor was taken from other shards or another folder, another seed or another window.
+    /// A cursor that no loader gave.
     #[error(
-        "the run to be resumed read its data in another order: the shards (or the folder's files and rows), the seed \
-         or the shuffle window have changed since; give the same ones again, or start a new run"
+        "the place in the data that the run is to go on from holds numbers that no data have: the checkpoint is \
+         damaged; go on from an earlier one"
     )]
-    OtherOrder,
-    /// The epoch ended before the cursor's place was reached.
-    #[error(
-        "cannot go on at sample {wanted} of epoch {epoch}: the data now hold only {found} samples; they have \
-         changed or became unreadable since the checkpoint was written"
-    )]
-    PlaceIsGone {
-        /// Number of the epoch, from 0.
-        epoch: u64,
-        /// Samples the cursor had seen in this epoch.
-        wanted: u64,
-        /// Samples found.
-        found: u64,
-    },
+    BadCursor,
     /// A batch was asked for after an error.
     #[error("the data loader has stopped because of an earlier error")]
     Ended,

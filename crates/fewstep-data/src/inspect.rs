@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{DataConfig, Limits};
 use crate::decoder::Decoder;
-use crate::drops::{Cause, Dropped, Drops};
+use crate::drops::{Dropped, Drops};
 use crate::sample::{Found, Samples, key_and_extension};
 use crate::source::Source;
 use crate::tar::Members;
@@ -62,8 +62,7 @@ impl Inspection {
         let reader = match source.open() {
             Ok(reader) => reader,
             Err(error) => {
-                let example = format!("{}: {error}", source.name());
-                return self.drops.add(Dropped::new(Cause::UnreadableShard, &example));
+                return self.drops.add(Dropped::shard(source.name(), &error));
             }
         };
         let mut decoder = Decoder::new(&DataConfig {
@@ -71,7 +70,7 @@ impl Inspection {
             limits,
             ..DataConfig::default()
         });
-        for found in Samples::new(source.name().into(), reader, limits.max_member_bytes) {
+        for (_, found) in Samples::new(source.name().into(), reader, limits.max_member_bytes) {
             match found {
                 Found::Dropped(dropped) => self.drops.add(dropped),
                 Found::Sample(sample) => {

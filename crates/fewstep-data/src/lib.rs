@@ -16,13 +16,14 @@
 //! let cursor = loader.cursor().clone(); // serialisable; names the place after `batch`
 //! println!("{}", loader.drops()); // what was left out so far, by cause
 //! # let config = DataConfig::default();
-//! let mut later = Loader::resume(config, &cursor)?; // its first sample is the very next one
+//! let (mut later, resumed) = Loader::resume(config, &cursor)?; // its first sample is the very next one
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! A [`Loader`] never ends: epoch follows epoch, and every sample is seen once an epoch. The samples it delivers,
-//! their order, crops and flips are a function of the seed and the shards alone, whatever the number of threads.
+//! their order, crops and flips are a function of the seed, the window and the shards alone, whatever the number of
+//! threads. Several loaders may share the data, each with its [`Part`].
 //! Nothing that is dropped goes uncounted: see [`Drops`].
 //!
 //! From the outside in: [`spec`] names shards, [`source`] opens them, [`tar`] walks their members, [`sample`] groups
@@ -39,23 +40,30 @@ mod cursor;
 mod decoder;
 mod drops;
 mod error;
+mod fnv;
 pub mod folder;
 pub mod inspect;
 mod loader;
 pub mod order;
 pub mod pack;
 pub mod picture;
+mod place;
+mod recall;
+mod resume;
 pub mod sample;
 pub mod shard;
 pub mod source;
 pub mod spec;
 pub mod tar;
 mod threads;
+mod turns;
 
 pub use batch::{Batch, PictureSizes};
-pub use config::{Crop, DataConfig, Flip, Limits, Origin, PictureFolder};
+pub use config::{Crop, DataConfig, Drawing, Flip, Limits, Origin, Part, PictureFolder};
 pub use cursor::Cursor;
 pub use drops::{Cause, Dropped, Drops, Tally};
 pub use error::DataError;
 pub use loader::Loader;
 pub use picture::Interpolation;
+pub use place::{NoPlace, Place};
+pub use resume::Resumed;

@@ -10,6 +10,7 @@ use crate::decoder::Decoder;
 use crate::drops::Drops;
 use crate::error::DataError;
 use crate::order::{Event, Order};
+use crate::resume::{self, Resumed};
 use crate::shard::{Archive, Shard};
 use crate::threads::{Delivery, Threads};
 use crate::{folder, spec};
@@ -42,20 +43,27 @@ impl Loader {
     /// Impossible options, shards that do not exist. What is in the shards shows as they are read.
     pub fn new(config: DataConfig) -> Result<Self, DataError> {
         let order = open(&config)?;
-        let cursor = Cursor::start(order.digest());
+        let cursor = Cursor::start(order.id());
         Self::start(&config, order, cursor)
     }
 
-    /// A loader whose first sample is the one after `cursor`. Batch size and number of threads may differ from those
-    /// of the loader that gave the cursor; seed, window and shards may not. It reads the current epoch up to that
-    /// place, without decoding it.
+    /// A loader that goes on after `cursor`, and what that came to: where seed, window, ranks and shards are those of
+    /// the loader that gave the cursor, its first sample is the very next one, whatever the batch size and the number
+    /// of threads. Otherwise it begins the next epoch, of the new order; sample numbers go on, so that none is used
+    /// twice. Where the number of ranks has changed, all ranks are to be given the same cursor.
+    ///
+    /// It reads the samples that were in the shuffle window again. A shard whose source cannot seek is read from its
+    /// beginning for that.
     ///
     /// # Errors
-    /// As [`Loader::new`]; a cursor of another order; shards that no longer hold what they held.
-    pub fn resume(config: DataConfig, cursor: &Cursor) -> Result<Self, DataError> {
+    /// As [`Loader::new`]; a cursor that is damaged.
+    pub fn resume(config: DataConfig, cursor: &Cursor) -> Result<(Self, Resumed), DataError> {
+        if !cursor.is_sound() {
+            return Err(DataError::BadCursor);
+        }
         let mut order = open(&config)?;
-        order.go_to(cursor)?;
-        Self::start(&config, order, cursor.clone())
+        let (cursor, resumed) = resume::go_to(&mut order, cursor.clone());
+        Ok((Self::start(&config, order, cursor)?, resumed))
     }
 
     fn start(config: &DataConfig, order: Order, cursor: Cursor) -> Result<Self, DataError> {
@@ -114,11 +122,13 @@ impl InLine {
             assembler,
         } = self;
         let batch = assembler.batch(|| {
-            Ok(match order.next_event() {
+            let (event, moved) = order.advance();
+            let outcome = match event {
                 Event::Sample(sample) => Outcome::Drawn(decoder.decode(sample)),
                 Event::Dropped(dropped) => Outcome::Dropped(dropped),
-                Event::EpochEnd => Outcome::EpochEnd,
-            })
+                Event::EpochEnd { untried } => Outcome::EpochEnd { untried },
+            };
+            Ok((outcome, moved))
         })?;
         Ok((batch, assembler.cursor().clone()))
     }
@@ -133,10 +143,5 @@ fn open(config: &DataConfig) -> Result<Order, DataError> {
             .collect(),
         Origin::Folder(folder) => folder::list(folder)?,
     };
-    Ok(Order::new(
-        shards,
-        config.seed,
-        config.shuffle_window,
-        config.limits,
-    ))
+    Ok(Order::new(shards, config.into()))
 }

@@ -6,7 +6,8 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::drops::{Cause, Dropped};
-use crate::tar::{Members, TarError};
+use crate::place::Place;
+use crate::tar::{Member, Members, TarError};
 
 /// Extensions of pictures, the preferred one first.
 const IMAGES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
@@ -51,35 +52,52 @@ pub struct Samples<R> {
     members: Members<R>,
     max_member_bytes: u64,
     group: Option<Group>,
-    ready: VecDeque<Found>,
-    groups: u64,
+    ready: VecDeque<(Place, Found)>,
+    /// Number of the next find.
+    ordinal: u64,
+    /// Where the last member begins.
+    member: u64,
+    /// The first member of a group that has not been begun.
+    next_member: Option<Member>,
     ended: bool,
 }
 
 impl<R: Read> Samples<R> {
     /// The samples of the archive that `reader` yields; `shard` is its name.
     pub fn new(shard: Arc<str>, reader: R, max_member_bytes: u64) -> Self {
+        Self::starting_at(Place::START, shard, reader, max_member_bytes)
+    }
+
+    /// The samples from the place `from` on, where `reader` stands.
+    pub fn starting_at(from: Place, shard: Arc<str>, reader: R, max_member_bytes: u64) -> Self {
         Samples {
             shard,
-            members: Members::new(reader),
+            members: Members::starting_at(from.at, reader),
             max_member_bytes,
             group: None,
             ready: VecDeque::new(),
-            groups: 0,
+            ordinal: from.ordinal,
+            member: from.at,
+            next_member: None,
             ended: false,
         }
     }
 
     /// Takes in one more member, or the end.
     fn advance(&mut self) -> Result<(), TarError> {
-        let Some(member) = self.members.advance()? else {
+        let next = match self.next_member.take() {
+            None => self.members.advance()?,
+            member => member,
+        };
+        let Some(member) = next else {
             self.end_group();
-            if self.groups == 0 {
+            if self.ordinal == 0 {
                 self.drop_shard(Cause::EmptyShard, "holds no samples");
             }
             self.ended = true;
             return Ok(());
         };
+        self.member = member.at;
         let Some((key, extension)) = key_and_extension(&member.path) else {
             return Ok(());
         };
@@ -88,8 +106,13 @@ impl<R: Read> Samples<R> {
             .as_ref()
             .is_some_and(|group| group.key == key && !group.extensions.contains(&extension));
         if !same {
-            self.end_group();
-            self.group = Some(Group::new(key));
+            if self.group.is_some() {
+                // The sample is complete before anything of the next one is read but its header.
+                self.end_group();
+                self.next_member = Some(member);
+                return Ok(());
+            }
+            self.group = Some(Group::new(key, member.at));
         }
         let image = IMAGES.iter().position(|&known| known == extension);
         let caption = CAPTIONS.iter().position(|&known| known == extension);
@@ -120,27 +143,36 @@ impl<R: Read> Samples<R> {
     /// The group is complete: turns it into a sample, or into the reason why it is none.
     fn end_group(&mut self) {
         if let Some(group) = self.group.take() {
-            self.groups += 1;
-            self.ready.push_back(group.finish(&self.shard));
+            let at = group.at;
+            let found = group.finish(&self.shard);
+            self.found(at, found);
         }
+    }
+
+    fn found(&mut self, at: u64, found: Found) {
+        let ordinal = self.ordinal;
+        self.ordinal += 1;
+        self.ready.push_back((Place { ordinal, at }, found));
     }
 
     /// The archive cannot be read further. A sample that is complete already is kept; one that is not was lost with
     /// the shard, which is what is counted.
     fn break_off(&mut self, error: &TarError) {
         self.ended = true;
-        if let Some(group) = self.group.take()
-            && let sample @ Found::Sample(_) = group.finish(&self.shard)
-        {
-            self.ready.push_back(sample);
+        if let Some(group) = self.group.take() {
+            let at = group.at;
+            match group.finish(&self.shard) {
+                sample @ Found::Sample(_) => self.found(at, sample),
+                // Read again from here, the shard breaks off again.
+                Found::Dropped(_) => self.member = at,
+            }
         }
         self.drop_shard(Cause::BrokenShard, &error.to_string());
     }
 
     fn drop_shard(&mut self, cause: Cause, why: &str) {
         let example = format!("{} {why}", self.shard);
-        self.ready
-            .push_back(Found::Dropped(Dropped::new(cause, &example)));
+        self.found(self.member, Found::Dropped(Dropped::new(cause, &example)));
     }
 }
 
@@ -153,9 +185,9 @@ impl<R> fmt::Debug for Samples<R> {
 }
 
 impl<R: Read> Iterator for Samples<R> {
-    type Item = Found;
+    type Item = (Place, Found);
 
-    fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<(Place, Found)> {
         loop {
             if let Some(found) = self.ready.pop_front() {
                 return Some(found);
@@ -173,6 +205,8 @@ impl<R: Read> Iterator for Samples<R> {
 /// Consecutive members with one key.
 #[derive(Debug)]
 struct Group {
+    /// Where its first member begins.
+    at: u64,
     key: String,
     extensions: Vec<String>,
     image: Option<(usize, Vec<u8>)>,
@@ -181,8 +215,9 @@ struct Group {
 }
 
 impl Group {
-    fn new(key: String) -> Self {
+    fn new(key: String, at: u64) -> Self {
         Group {
+            at,
             key,
             extensions: Vec::new(),
             image: None,

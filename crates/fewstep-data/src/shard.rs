@@ -1,27 +1,44 @@
-//! A part of the data that is read from its beginning: a tar archive, a picture of a folder, a row group of a parquet
-//! file. The order shuffles these and knows nothing else of where samples come from.
+//! A part of the data that is read from its beginning or from a place in it: a tar archive, a picture of a folder, a row
+//! group of a parquet file. The order shuffles these and knows nothing else of where samples come from.
 
 use std::fmt;
+use std::hash::Hasher;
 use std::io;
 use std::sync::Arc;
 
 use crate::config::Limits;
+use crate::place::Place;
 use crate::sample::{Found, Samples};
 use crate::source::Source;
 
-/// What a shard holds, in its own order.
-pub type Finds = Box<dyn Iterator<Item = Found> + Send>;
+/// What a shard holds, in its own order, each with its place.
+pub type Finds = Box<dyn Iterator<Item = (Place, Found)> + Send>;
 
-/// A part of the data that can be read, any number of times, from its beginning.
+/// The widest gap of an archive that is read through, in bytes: a source has read about as much ahead anyway.
+const GAP: u64 = 256 << 10;
+
+/// A part of the data that can be read any number of times.
 pub trait Shard: fmt::Debug + Send + Sync {
-    /// What messages call it, and what the order of a run depends on: equal shards have equal names.
+    /// What messages call it. Equal shards have equal names.
     fn name(&self) -> &str;
 
-    /// What it holds, read as it is asked for. What goes wrong later is a find as well.
+    /// Shows `hasher` what is known of the content without opening it, as bytes: a run that is resumed takes shards
+    /// that show it the same for the same shards.
+    fn fingerprint(&self, hasher: &mut dyn Hasher) {
+        hasher.write(self.name().as_bytes());
+    }
+
+    /// What it holds from the place `from` on, read as it is asked for. What goes wrong later is a find as well.
     ///
     /// # Errors
-    /// It cannot be opened.
-    fn open(&self, limits: &Limits) -> io::Result<Finds>;
+    /// It cannot be opened, or ends before that place.
+    fn open(&self, from: Place, limits: &Limits) -> io::Result<Finds>;
+
+    /// Whether the way from one find to another one is long enough that the shard is rather opened anew there.
+    fn is_far(&self, from: Place, to: Place) -> bool {
+        let _ = (from, to);
+        false
+    }
 }
 
 /// A WebDataset shard, wherever its bytes come from.
@@ -42,12 +59,17 @@ impl Shard for Archive {
         self.source.name()
     }
 
-    fn open(&self, limits: &Limits) -> io::Result<Finds> {
-        let reader = self.source.open()?;
-        Ok(Box::new(Samples::new(
+    fn open(&self, from: Place, limits: &Limits) -> io::Result<Finds> {
+        let reader = self.source.open_at(from.at)?;
+        Ok(Box::new(Samples::starting_at(
+            from,
             self.name().into(),
             reader,
             limits.max_member_bytes,
         )))
+    }
+
+    fn is_far(&self, from: Place, to: Place) -> bool {
+        self.source.seeks() && to.ordinal > from.ordinal + 1 && to.at.saturating_sub(from.at) > GAP
     }
 }

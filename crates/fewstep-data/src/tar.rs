@@ -18,7 +18,7 @@ pub enum TarError {
     /// The bytes cannot be read.
     #[error("reading fails at byte {at}: {source}")]
     Read {
-        /// Bytes read before.
+        /// The byte of the archive.
         at: u64,
         /// What the system says.
         source: io::Error,
@@ -52,13 +52,15 @@ pub struct Member {
     pub path: String,
     /// Bytes.
     pub size: u64,
+    /// The byte of the archive at which its first header begins: its own, or one that describes it.
+    pub at: u64,
 }
 
 /// The walk: [`advance`](Self::advance) to a member, then perhaps [`read`](Self::read) it.
 #[derive(Debug)]
 pub struct Members<R> {
     reader: R,
-    /// Bytes consumed so far.
+    /// Where in the archive the next byte lies.
     at: u64,
     /// Data of the current member not yet consumed.
     data: u64,
@@ -69,9 +71,14 @@ pub struct Members<R> {
 impl<R: Read> Members<R> {
     /// At the beginning of the archive that `reader` yields.
     pub fn new(reader: R) -> Self {
+        Self::starting_at(0, reader)
+    }
+
+    /// At byte `at` of an archive, where a member's first header begins. `reader` yields what follows.
+    pub fn starting_at(at: u64, reader: R) -> Self {
         Members {
             reader,
-            at: 0,
+            at,
             data: 0,
             padding: 0,
         }
@@ -84,9 +91,13 @@ impl<R: Read> Members<R> {
     pub fn advance(&mut self) -> Result<Option<Member>, TarError> {
         let mut long_name = None;
         let mut attributes: Option<Vec<u8>> = None;
+        let mut first = self.at;
         loop {
             self.skip(self.data + self.padding)?;
             (self.data, self.padding) = (0, 0);
+            if long_name.is_none() && attributes.is_none() {
+                first = self.at;
+            }
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
@@ -125,7 +136,11 @@ impl<R: Read> Members<R> {
                         .unwrap_or_else(|| text(&header.path_bytes()));
                     // Old archives have no kind for folders, only the slash.
                     if !path.ends_with('/') {
-                        return Ok(Some(Member { path, size }));
+                        return Ok(Some(Member {
+                            path,
+                            size,
+                            at: first,
+                        }));
                     }
                     (long_name, attributes) = (None, None);
                 }

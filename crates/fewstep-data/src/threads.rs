@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
 use crate::config::DataConfig;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Moved};
 use crate::decoder::{Decoded, Decoder};
 use crate::drops::Dropped;
 use crate::error::DataError;
@@ -29,10 +29,16 @@ type Answer = Result<Decoded, Dropped>;
 /// A batch and the place after it.
 pub(crate) type Delivery = Result<(Batch, Cursor), DataError>;
 
-enum Ticket {
+/// What will be known of an event, and how the position in the order changes by it.
+struct Ticket {
+    event: Promise,
+    moved: Moved,
+}
+
+enum Promise {
     Drawn(Receiver<Answer>),
     Dropped(Dropped),
-    EpochEnd,
+    EpochEnd { untried: usize },
 }
 
 struct Job {
@@ -107,15 +113,16 @@ impl Drop for Threads {
 
 fn read(mut order: Order, tickets: &Sender<Ticket>, jobs: &Sender<Job>) {
     loop {
-        let (ticket, job) = match order.next_event() {
+        let (event, moved) = order.advance();
+        let (event, job) = match event {
             Event::Sample(sample) => {
                 let (answer, answers) = bounded(1);
-                (Ticket::Drawn(answers), Some(Job { sample, answer }))
+                (Promise::Drawn(answers), Some(Job { sample, answer }))
             }
-            Event::Dropped(dropped) => (Ticket::Dropped(dropped), None),
-            Event::EpochEnd => (Ticket::EpochEnd, None),
+            Event::Dropped(dropped) => (Promise::Dropped(dropped), None),
+            Event::EpochEnd { untried } => (Promise::EpochEnd { untried }, None),
         };
-        if tickets.send(ticket).is_err() {
+        if tickets.send(Ticket { event, moved }).is_err() {
             return;
         }
         if let Some(job) = job
@@ -137,11 +144,13 @@ fn assemble(mut assembler: Assembler, tickets: &Receiver<Ticket>, batches: &Send
     loop {
         let batch = assembler.batch(|| {
             let died = |name| move |_| DataError::ThreadDied { name };
-            match tickets.recv().map_err(died("data-read"))? {
-                Ticket::Drawn(answers) => answers.recv().map_err(died("data-decode")).map(Outcome::Drawn),
-                Ticket::Dropped(dropped) => Ok(Outcome::Dropped(dropped)),
-                Ticket::EpochEnd => Ok(Outcome::EpochEnd),
-            }
+            let Ticket { event, moved } = tickets.recv().map_err(died("data-read"))?;
+            let outcome = match event {
+                Promise::Drawn(answers) => Outcome::Drawn(answers.recv().map_err(died("data-decode"))?),
+                Promise::Dropped(dropped) => Outcome::Dropped(dropped),
+                Promise::EpochEnd { untried } => Outcome::EpochEnd { untried },
+            };
+            Ok((outcome, moved))
         });
         let failed = batch.is_err();
         let delivery = batch.map(|batch| (batch, assembler.cursor().clone()));

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{batches, captions, png};
-use fewstep_data::{Cause, DataConfig, DataError, Drops, Loader, Origin, PictureFolder};
+use fewstep_data::{Cause, DataConfig, Drops, Loader, Origin, PictureFolder};
 use tempfile::TempDir;
 
 /// A folder of these files, some of which are pictures.
@@ -82,21 +82,6 @@ fn every_picture_is_seen_once_an_epoch_and_in_another_order_each_time() {
         ..config(folder.path())
     };
     assert_eq!(captions(&batches(&mut Loader::new(threads).unwrap(), 20)), found);
-}
-
-#[test]
-fn a_loader_goes_on_with_the_very_next_picture_unless_the_list_has_changed() {
-    let folder = with_texts(10);
-    let mut whole = Loader::new(config(folder.path())).unwrap();
-    let _ = batches(&mut whole, 5);
-    let cursor = whole.cursor().clone();
-    let rest = batches(&mut whole, 4);
-    let mut resumed = Loader::resume(config(folder.path()), &cursor).unwrap();
-    assert_eq!(batches(&mut resumed, 4), rest);
-    write(folder.path(), "010.png", &png(10));
-    write(folder.path(), "010.txt", b"10");
-    let error = Loader::resume(config(folder.path()), &cursor).unwrap_err();
-    assert!(matches!(error, DataError::OtherOrder), "{error}");
 }
 
 #[test]

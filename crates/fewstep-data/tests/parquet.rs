@@ -54,12 +54,6 @@ fn structs_of_bytes_in_row_groups_are_read_once_an_epoch() {
         let row: u32 = key.rsplit(' ').next().unwrap().parse().unwrap();
         assert_eq!(*caption, format!("caption {row:02}"));
     }
-    let cursor = loader.cursor().clone();
-    let rest = batches(&mut loader, 2);
-    assert_eq!(
-        batches(&mut Loader::resume(config(folder.path()), &cursor).unwrap(), 2),
-        rest
-    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn finds(members: &[(&str, &[u8])]) -> Vec<String> {
 
 fn finds_in(bytes: &[u8]) -> Vec<String> {
     Samples::new("s.tar".into(), bytes, LIMIT)
-        .map(|found| match found {
+        .map(|(_, found)| match found {
             Found::Sample(sample) => format!(
                 "{}={} {}",
                 sample.key,

@@ -37,6 +37,8 @@ pub enum Purpose {
     World = 14,
     /// The inputs of adapters that are dropped in training.
     Dropout = 15,
+    /// Shards that are drawn with replacement.
+    ShardDraw = 16,
 }
 
 /// The numbers for one (seed, purpose, sample number): the same ones wherever and whenever they are drawn.
@@ -63,6 +65,17 @@ impl Stream {
             used: 4,
             spare_normal: None,
         }
+    }
+
+    /// The stream without its first `count` numbers of 32 bits, of which [`uniform`](Self::uniform) and
+    /// [`below`](Self::below) take two.
+    pub fn after(seed: u64, purpose: Purpose, sample: u64, count: u64) -> Self {
+        let mut stream = Stream::new(seed, purpose, sample);
+        stream.block = (count / 4) as u32;
+        for _ in 0..count % 4 {
+            stream.next_u32();
+        }
+        stream
     }
 
     /// Uniform over all 32-bit numbers.
@@ -147,6 +160,15 @@ mod tests {
         assert_ne!(here, first(1, Purpose::Crop, 6));
         assert_ne!(first(1 << 40, Purpose::Crop, 5), first(0, Purpose::Crop, 5));
         assert_ne!(first(1, Purpose::Crop, 1 << 40), first(1, Purpose::Crop, 0));
+    }
+
+    #[test]
+    fn a_stream_can_be_entered_anywhere() {
+        let mut whole = stream(5);
+        for count in 0..20 {
+            let mut rest = Stream::after(7, Purpose::LatentNoise, 5, count);
+            assert_eq!(rest.next_u32(), whole.next_u32(), "after {count}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::student::Unets;
 use crate::update::Updater;
 
 /// The layout of a checkpoint folder that this version writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 

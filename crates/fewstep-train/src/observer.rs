@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fewstep_data::Drops;
+use fewstep_data::{Drops, Resumed};
 use tch::Device;
 
 use crate::metrics::StepMetrics;
@@ -19,7 +19,7 @@ pub trait Observer {
         let _ = metrics;
     }
 
-    /// Something else happened.
+    /// Something else happened; before the start as well.
     fn event(&mut self, event: &Event) {
         let _ = event;
     }
@@ -44,6 +44,8 @@ pub struct Start {
 /// What happens between steps.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The run goes on from a checkpoint, but its data not with the very next sample.
+    DataMoved(Resumed),
     /// A checkpoint is complete.
     Checkpoint {
         /// After which step.

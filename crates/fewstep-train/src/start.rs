@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use fewstep_data::{Crop, DataConfig, Flip, Interpolation as Filter, Loader, Origin, PictureFolder};
+use fewstep_data::{
+    Crop, DataConfig, Drawing, Flip, Interpolation as Filter, Loader, Origin, PictureFolder,
+    Resumed as DataResumed,
+};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::weights::Folder;
 use serde_json::json;
@@ -15,7 +18,7 @@ use crate::draw::Draws;
 use crate::error::TrainError;
 use crate::metrics::MetricsFile;
 use crate::micro_batch::{Preparer, Sizes};
-use crate::observer::{Observer, Start};
+use crate::observer::{Event, Observer, Start};
 use crate::output::write_text;
 use crate::run_folder::RunFolder;
 use crate::step::Objective;
@@ -39,7 +42,10 @@ impl Run {
         let resumed = resumed.as_ref();
 
         // What can be wrong cheaply comes before what loads for long.
-        let loader = loader(config, resumed)?;
+        let (loader, data) = loader(config, resumed)?;
+        if data != DataResumed::Exactly {
+            observer.event(&Event::DataMoved(data.clone()));
+        }
         let teacher = Folder::open(&config.teacher()?)?;
         let scheduler = SchedulerConfig::load(&teacher.path().join("scheduler"))?;
         let objective = Objective::new(&NoiseSchedule::new(&scheduler)?, &config.distillation, device)?;
@@ -55,7 +61,7 @@ impl Run {
         let unets = unets(&teacher, config, resumed, kind, device)?;
         let updater = updater(&unets, config, resumed, total_steps)?;
 
-        let metrics = records(config, resumed)?;
+        let metrics = records(config, resumed, &data)?;
         folder.keep();
         observer.started(&Start {
             device,
@@ -107,10 +113,10 @@ fn resume(config: &Config) -> Result<Option<Resumed>, TrainError> {
     Ok(Some(Resumed { checkpoint, state }))
 }
 
-fn loader(config: &Config, resumed: Option<&Resumed>) -> Result<Loader, TrainError> {
+fn loader(config: &Config, resumed: Option<&Resumed>) -> Result<(Loader, DataResumed), TrainError> {
     let data = data_config(config);
     Ok(match resumed {
-        None => Loader::new(data)?,
+        None => (Loader::new(data)?, DataResumed::Exactly),
         Some(from) => Loader::resume(data, &from.state.cursor)?,
     })
 }
@@ -151,13 +157,18 @@ fn updater(
 }
 
 /// Writes the resolved options, and opens the metrics to go on after the checkpoint.
-fn records(config: &Config, resumed: Option<&Resumed>) -> Result<MetricsFile, TrainError> {
+fn records(
+    config: &Config,
+    resumed: Option<&Resumed>,
+    data: &DataResumed,
+) -> Result<MetricsFile, TrainError> {
     let output_dir = &config.run.output_dir;
     write_text(&output_dir.join("config.toml"), &config.to_toml()?)?;
     let step = resumed.map_or(0, |from| from.state.step);
     let mut metrics = MetricsFile::open(&output_dir.join("metrics.jsonl"), step)?;
     if let Some(from) = resumed {
-        metrics.event("resume", step, json!({"checkpoint": from.checkpoint.path}))?;
+        let more = json!({"checkpoint": from.checkpoint.path, "data": data});
+        metrics.event("resume", step, more)?;
     }
     Ok(metrics)
 }
@@ -190,6 +201,11 @@ fn data_config(config: &Config) -> DataConfig {
             Flip::Never
         },
         shuffle_window: data.shuffle_buffer_size as usize,
+        drawing: if data.resample {
+            Drawing::WithReplacement
+        } else {
+            Drawing::EachOnce
+        },
         ..DataConfig::default()
     }
 }

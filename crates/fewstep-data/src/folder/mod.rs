@@ -43,17 +43,17 @@ pub fn list(folder: &PictureFolder) -> Result<Vec<Arc<dyn Shard>>, FolderError> 
             if let Ok(entry) = &line.entry {
                 named.insert(entry.picture.clone());
             }
-            shards.push(Arc::new(listing.row(file, line)));
+            shards.push(Arc::new(listing.row(file, line, &files)));
         }
     }
     let mut captioned = !files.metadata.is_empty() || !files.parquet.is_empty();
-    for picture in files.pictures.iter().filter(|picture| !named.contains(*picture)) {
+    for picture in files.pictures.keys().filter(|picture| !named.contains(*picture)) {
         let content = content(picture, &files);
-        captioned |= matches!(content, Content::CaptionFile(_));
-        shards.push(Arc::new(listing.picture(picture, content)));
+        captioned |= matches!(content, Content::CaptionFile(..));
+        shards.push(Arc::new(listing.picture(picture, content, &files)));
     }
     for file in &files.parquet {
-        for group in parquet::row_groups(&folder.path.join(file), folder)? {
+        for group in parquet::row_groups(file, folder)? {
             shards.push(Arc::new(group));
         }
     }
@@ -71,8 +71,8 @@ fn content(picture: &Path, files: &Files) -> Content {
     let beside = picture.with_extension("txt");
     if !files.metadata.is_empty() {
         Content::Dropped(Cause::MissingCaption, "is named in no metadata file".into())
-    } else if files.texts.contains(&beside) {
-        Content::CaptionFile(beside)
+    } else if let Some(bytes) = files.texts.get(&beside) {
+        Content::CaptionFile(beside, *bytes)
     } else {
         let why = format!("has no {} beside it", beside.display());
         Content::Dropped(Cause::MissingCaption, why)
@@ -93,12 +93,13 @@ impl Listing {
         }
     }
 
-    fn picture(&self, file: &Path, content: Content) -> Picture {
-        Picture::new(&self.root, &self.name, file.to_path_buf(), content)
+    fn picture(&self, file: &Path, content: Content, files: &Files) -> Picture {
+        let bytes = files.pictures.get(file).copied().unwrap_or(0);
+        Picture::new(&self.root, &self.name, file.to_path_buf(), bytes, content)
     }
 
     /// The row of a metadata file; one that names no picture stands for itself.
-    fn row(&self, metadata: &Path, line: Line) -> Picture {
+    fn row(&self, metadata: &Path, line: Line, files: &Files) -> Picture {
         let is_parquet = metadata
             .extension()
             .is_some_and(|extension| extension == "parquet");
@@ -108,10 +109,11 @@ impl Listing {
         match line.entry {
             Ok(entry) if entry.captions.is_empty() => {
                 let why = format!("{place} has an empty caption column");
-                self.picture(&entry.picture, Content::Dropped(Cause::MissingCaption, why))
+                let content = Content::Dropped(Cause::MissingCaption, why);
+                self.picture(&entry.picture, content, files)
             }
-            Ok(entry) => self.picture(&entry.picture, Content::Captions(entry.captions, place)),
-            Err((cause, why)) => self.picture(Path::new(&row), Content::Dropped(cause, why)),
+            Ok(entry) => self.picture(&entry.picture, Content::Captions(entry.captions, place), files),
+            Err((cause, why)) => self.picture(Path::new(&row), Content::Dropped(cause, why), files),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! One picture of a folder, read when the order comes to it. It knows nothing of how its caption was found.
 
 use std::fs::File;
+use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Limits;
 use crate::drops::{Cause, Dropped};
+use crate::place::Place;
 use crate::sample::{Found, Sample};
 use crate::shard::{Finds, Shard};
 
@@ -20,6 +22,8 @@ pub(super) struct Picture {
     file: PathBuf,
     /// With the folder.
     name: String,
+    /// Its size when the folder was listed; 0 where it was not there.
+    bytes: u64,
     content: Content,
 }
 
@@ -28,8 +32,8 @@ pub(super) struct Picture {
 pub(super) enum Content {
     /// Its captions, at least one, and the row that says so.
     Captions(Vec<String>, String),
-    /// The file with its caption, relative to the folder.
-    CaptionFile(PathBuf),
+    /// The file with its caption, relative to the folder, and the size that it had when the folder was listed.
+    CaptionFile(PathBuf, u64),
     /// Why it cannot be used.
     Dropped(Cause, String),
 }
@@ -41,12 +45,19 @@ enum Unread {
 }
 
 impl Picture {
-    pub(super) fn new(root: &Arc<Path>, folder: &Arc<str>, file: PathBuf, content: Content) -> Self {
+    pub(super) fn new(
+        root: &Arc<Path>,
+        folder: &Arc<str>,
+        file: PathBuf,
+        bytes: u64,
+        content: Content,
+    ) -> Self {
         Picture {
             name: root.join(&file).display().to_string(),
             root: Arc::clone(root),
             folder: Arc::clone(folder),
             file,
+            bytes,
             content,
         }
     }
@@ -61,7 +72,7 @@ impl Picture {
     fn sample(&self, limit: u64) -> Result<Sample, (Cause, String)> {
         let (captions, row) = match &self.content {
             Content::Captions(captions, row) => (captions.clone(), row.as_str()),
-            Content::CaptionFile(file) => (vec![self.caption(file, limit)?], ""),
+            Content::CaptionFile(file, _) => (vec![self.caption(file, limit)?], ""),
             Content::Dropped(cause, why) => return Err((*cause, why.clone())),
         };
         let image = read(&self.root.join(&self.file), limit).map_err(|unread| match unread {
@@ -113,8 +124,22 @@ impl Shard for Picture {
         &self.name
     }
 
-    fn open(&self, limits: &Limits) -> io::Result<Finds> {
-        Ok(Box::new(std::iter::once(self.find(limits))))
+    fn fingerprint(&self, hasher: &mut dyn Hasher) {
+        let mut add = |bytes: &[u8]| {
+            hasher.write(&(bytes.len() as u64).to_le_bytes());
+            hasher.write(bytes);
+        };
+        add(self.file.as_os_str().as_encoded_bytes());
+        add(&self.bytes.to_le_bytes());
+        match &self.content {
+            Content::Captions(captions, _) => captions.iter().for_each(|caption| add(caption.as_bytes())),
+            Content::CaptionFile(_, bytes) => add(&bytes.to_le_bytes()),
+            Content::Dropped(_, why) => add(why.as_bytes()),
+        }
+    }
+
+    fn open(&self, _from: Place, limits: &Limits) -> io::Result<Finds> {
+        Ok(Box::new(std::iter::once((Place::START, self.find(limits)))))
     }
 }
 

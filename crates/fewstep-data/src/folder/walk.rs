@@ -1,6 +1,6 @@
 //! The files of a folder and of those inside it, sorted by what they may be. It opens no file.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::FolderError;
@@ -16,21 +16,23 @@ const METADATA: [&str; 3] = ["metadata.jsonl", "metadata.csv", "metadata.parquet
 /// What a folder holds, as paths relative to it, each list by name.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    pub(super) pictures: Vec<PathBuf>,
+    /// With their sizes in bytes.
+    pub(super) pictures: BTreeMap<PathBuf, u64>,
     pub(super) metadata: Vec<PathBuf>,
     pub(super) parquet: Vec<PathBuf>,
-    pub(super) texts: HashSet<PathBuf>,
+    /// With their sizes in bytes.
+    pub(super) texts: HashMap<PathBuf, u64>,
     /// Shards, which are for another flag.
     tars: usize,
     others: usize,
 }
 
 impl Files {
-    fn add(&mut self, path: PathBuf) {
+    fn add(&mut self, path: PathBuf, bytes: u64) {
         let lower = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().to_lowercase());
         let extension = lower(path.extension()).unwrap_or_default();
         if PICTURES.contains(&&*extension) {
-            self.pictures.push(path);
+            self.pictures.insert(path, bytes);
         } else if path
             .file_name()
             .is_some_and(|name| METADATA.iter().any(|known| name == *known))
@@ -39,7 +41,7 @@ impl Files {
         } else if extension == "parquet" {
             self.parquet.push(path);
         } else if extension == "txt" {
-            self.texts.insert(path);
+            self.texts.insert(path, bytes);
         } else if extension == "tar" {
             self.tars += 1;
         } else {
@@ -94,10 +96,10 @@ pub(super) fn files(root: &Path) -> Result<Files, FolderError> {
                 continue;
             }
             let file = folder.join(&name);
-            if root.join(&file).is_dir() {
-                inside.push(file);
-            } else {
-                files.push(file);
+            match root.join(&file).metadata() {
+                Ok(about) if about.is_dir() => inside.push(file),
+                // What cannot even be looked at is told when it is read.
+                about => files.push((file, about.map_or(0, |about| about.len()))),
             }
         }
         // The last is popped first: of two links to one folder it is always the same that counts.
@@ -106,8 +108,8 @@ pub(super) fn files(root: &Path) -> Result<Files, FolderError> {
     }
     files.sort_unstable();
     let mut sorted = Files::default();
-    for file in files {
-        sorted.add(file);
+    for (file, bytes) in files {
+        sorted.add(file, bytes);
     }
     Ok(sorted)
 }

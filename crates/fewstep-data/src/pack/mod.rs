@@ -13,10 +13,10 @@ pub use error::PackError;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Limits, PictureFolder};
+use crate::config::{Drawing, Limits, Part, PictureFolder};
 use crate::drops::{Cause, Dropped, Drops};
 use crate::folder;
-use crate::order::{Event, Order};
+use crate::order::{Event, Order, OrderOptions};
 use crate::sample::{Found, Sample};
 use crate::shard::Shard;
 use archive::Archives;
@@ -116,17 +116,24 @@ fn finds(shards: Vec<Arc<dyn Shard>>, config: &PackConfig) -> Box<dyn Iterator<I
     let limits = config.limits;
     let Some(seed) = config.seed else {
         return Box::new(shards.into_iter().flat_map(move |shard| {
-            shard.open(&limits).unwrap_or_else(|error| {
-                let example = format!("{}: {error}", shard.name());
-                let dropped = Dropped::new(Cause::UnreadableShard, &example);
-                Box::new(std::iter::once(Found::Dropped(dropped)))
-            })
+            let finds = shard.open(crate::Place::START, &limits).unwrap_or_else(|error| {
+                let dropped = Dropped::shard(shard.name(), &error);
+                Box::new(std::iter::once((crate::Place::START, Found::Dropped(dropped))))
+            });
+            finds.map(|(_, found)| found)
         }));
     };
-    let mut order = Order::new(shards, seed, WINDOW, limits);
+    let options = OrderOptions {
+        seed,
+        window: WINDOW,
+        drawing: Drawing::EachOnce,
+        part: Part::WHOLE,
+        limits,
+    };
+    let mut order = Order::new(shards, options);
     Box::new(std::iter::from_fn(move || match order.next_event() {
         Event::Sample(sample) => Some(Found::Sample(sample)),
         Event::Dropped(dropped) => Some(Found::Dropped(dropped)),
-        Event::EpochEnd => None,
+        Event::EpochEnd { .. } => None,
     }))
 }

@@ -180,6 +180,9 @@ sections! {
         random_flip: bool = false,
         /// Samples that the shuffle window over the shards (or the folder) holds.
         shuffle_buffer_size: u32 = 1000,
+        /// Draw the shards of an epoch with replacement, as the reference does: as many as there are, each from
+        /// all of them. Unless given every shard is read once an epoch.
+        resample: bool = false,
         /// Threads that decode pictures ahead of the step; 0 decodes in line.
         dataloader_num_workers: u32 = 0,
         /// Samples in one forward pass.

@@ -153,6 +153,7 @@ impl Observer for Watcher {
 
     fn event(&mut self, event: &Event) {
         let text = match event {
+            Event::DataMoved(resumed) => resumed.to_string(),
             Event::Checkpoint { path, .. } => format!("wrote {}", path.display()),
             Event::SkippedUpdate { step, scale } => {
                 format!(
@@ -160,9 +161,12 @@ impl Observer for Watcher {
                 )
             }
         };
-        if let Some(shown) = &self.shown {
-            shown.answer.if_asked(&self.stop);
-            shown.progress.speaker().say(&text);
+        match &self.shown {
+            Some(shown) => {
+                shown.answer.if_asked(&self.stop);
+                shown.progress.speaker().say(&text);
+            }
+            None => terminal::note(&text),
         }
     }
 }

@@ -34,6 +34,17 @@ impl Cells {
         }
     }
 
+    /// Passes over `rows` cells: where the file says how many rows a page has, whole pages are not even decompressed.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); the row group has fewer.
+    pub(super) fn skip(&mut self, rows: usize) -> Result<(), ParquetError> {
+        if self.reader.skip_records(rows)? < rows {
+            return Err(ParquetError::EOF("a column ends before its last row".into()));
+        }
+        Ok(())
+    }
+
     /// The next `rows` cells; fewer at the end of the row group.
     ///
     /// # Errors

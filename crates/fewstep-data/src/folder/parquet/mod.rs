@@ -10,6 +10,7 @@ mod rows;
 pub(super) use lines::lines;
 
 use std::fs::File;
+use std::hash::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use parquet::schema::types::SchemaDescriptor;
 use super::FolderError;
 use super::columns::{CAPTION_REMEDY, IMAGE_REMEDY, no_column};
 use crate::config::{Limits, PictureFolder};
+use crate::place::Place;
 use crate::shard::{Finds, Shard};
 use cells::Cells;
 use rows::Rows;
@@ -33,6 +35,8 @@ pub(super) struct RowGroup {
     /// The file, for messages.
     file: Arc<str>,
     name: String,
+    /// The file's path within the folder, as bytes, and the row group's size.
+    fingerprint: (Arc<[u8]>, i64),
     index: usize,
     /// The number of its first row in the file, from 0.
     first: u64,
@@ -47,18 +51,20 @@ struct Columns {
     caption: usize,
 }
 
-/// The row groups of the parquet file at `path`, in its order. Of the file it reads the footer alone.
+/// The row groups of the parquet file `file` of `folder`, in its order. Of the file it reads the footer alone.
 ///
 /// # Errors
 /// It is no parquet file, or lacks a column.
-pub(super) fn row_groups(path: &Path, folder: &PictureFolder) -> Result<Vec<RowGroup>, FolderError> {
+pub(super) fn row_groups(file: &Path, folder: &PictureFolder) -> Result<Vec<RowGroup>, FolderError> {
+    let within: Arc<[u8]> = file.as_os_str().as_encoded_bytes().into();
+    let path = &folder.path.join(file);
     let reader = open(path).map_err(|source| FolderError::Parquet {
         file: path.into(),
         source,
     })?;
     let metadata = reader.metadata();
     let columns = columns(path, metadata.file_metadata().schema_descr(), folder)?;
-    let shared: Arc<Path> = path.into();
+    let shared: Arc<Path> = path.as_path().into();
     let file: Arc<str> = path.display().to_string().into();
     let mut first = 0;
     let mut groups = Vec::new();
@@ -69,6 +75,7 @@ pub(super) fn row_groups(path: &Path, folder: &PictureFolder) -> Result<Vec<RowG
                 path: Arc::clone(&shared),
                 file: Arc::clone(&file),
                 name: format!("{file}, rows {first} to {}", first + rows - 1),
+                fingerprint: (Arc::clone(&within), group.compressed_size()),
                 index,
                 first,
                 rows,
@@ -85,17 +92,22 @@ impl Shard for RowGroup {
         &self.name
     }
 
-    fn open(&self, limits: &Limits) -> io::Result<Finds> {
+    fn fingerprint(&self, hasher: &mut dyn Hasher) {
+        let (within, bytes) = &self.fingerprint;
+        hasher.write(within);
+        for number in [self.first, self.rows, bytes.unsigned_abs()] {
+            hasher.write(&number.to_le_bytes());
+        }
+    }
+
+    fn open(&self, from: Place, limits: &Limits) -> io::Result<Finds> {
         let reader = open(&self.path)?;
         let group = reader.get_row_group(self.index)?;
         let images = Cells::new(&*group, self.columns.image)?;
         let captions = Cells::new(&*group, self.columns.caption)?;
-        Ok(Box::new(Rows::new(
-            self,
-            images,
-            captions,
-            limits.max_member_bytes,
-        )))
+        let mut rows = Rows::new(self, images, captions, limits.max_member_bytes);
+        rows.skip_to(from.ordinal)?;
+        Ok(Box::new(rows))
     }
 }
 

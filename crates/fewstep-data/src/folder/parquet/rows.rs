@@ -8,6 +8,7 @@ use parquet::errors::ParquetError;
 use super::RowGroup;
 use super::cells::{Cell, Cells};
 use crate::drops::{Cause, Dropped};
+use crate::place::Place;
 use crate::sample::{Found, Sample};
 
 /// Rows read at once: pictures are large, and the shuffle window keeps enough of them.
@@ -17,14 +18,16 @@ const ROWS: u64 = 16;
 pub(super) struct Rows {
     file: Arc<str>,
     group: String,
-    /// The number of the next row in the file.
+    /// The number of the first row in the file.
+    first: u64,
+    /// The number of the next one that is read.
     next: u64,
     /// Rows not read yet.
     left: u64,
     images: Cells,
     captions: Cells,
     max_bytes: u64,
-    ready: VecDeque<Found>,
+    ready: VecDeque<(Place, Found)>,
 }
 
 impl Rows {
@@ -32,6 +35,7 @@ impl Rows {
         Rows {
             file: Arc::clone(&group.file),
             group: group.name.clone(),
+            first: group.first,
             next: group.first,
             left: group.rows,
             images,
@@ -41,8 +45,26 @@ impl Rows {
         }
     }
 
+    /// Passes over the first `count` rows.
+    ///
+    /// # Errors
+    /// There are fewer, or the file is damaged.
+    pub(super) fn skip_to(&mut self, count: u64) -> Result<(), ParquetError> {
+        let rows = usize::try_from(count).unwrap_or(usize::MAX);
+        // The row after the last one is where a row group that broke off was dropped.
+        self.left = self
+            .left
+            .checked_sub(count)
+            .ok_or_else(|| ParquetError::EOF(format!("it has only {} rows", self.left)))?;
+        self.images.skip(rows)?;
+        self.captions.skip(rows)?;
+        self.next += count;
+        Ok(())
+    }
+
     fn advance(&mut self) -> Result<(), ParquetError> {
-        let wanted = self.left.min(ROWS);
+        // Up to the same rows whatever the first one was: where a row group breaks off does not depend on it.
+        let wanted = self.left.min(ROWS - (self.next - self.first) % ROWS);
         let images = self.images.next(wanted as usize)?;
         let captions = self.captions.next(wanted as usize)?;
         if images.len() as u64 != wanted || captions.len() as u64 != wanted {
@@ -56,11 +78,19 @@ impl Rows {
                     Found::Dropped(Dropped::new(cause, &example))
                 }
             };
-            self.ready.push_back(found);
+            self.ready.push_back((self.place(), found));
             self.next += 1;
         }
         self.left -= wanted;
         Ok(())
+    }
+
+    /// Of the next row.
+    fn place(&self) -> Place {
+        Place {
+            ordinal: self.next - self.first,
+            at: 0,
+        }
     }
 
     fn sample(&self, image: Cell, captions: Cell) -> Result<Sample, (Cause, String)> {
@@ -93,9 +123,9 @@ impl Rows {
 }
 
 impl Iterator for Rows {
-    type Item = Found;
+    type Item = (Place, Found);
 
-    fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<(Place, Found)> {
         loop {
             if let Some(found) = self.ready.pop_front() {
                 return Some(found);
@@ -106,7 +136,8 @@ impl Iterator for Rows {
             if let Err(error) = self.advance() {
                 self.left = 0;
                 let example = format!("{}, from row {}: {error}", self.group, self.next);
-                return Some(Found::Dropped(Dropped::new(Cause::BrokenShard, &example)));
+                let dropped = Dropped::new(Cause::BrokenShard, &example);
+                return Some((self.place(), Found::Dropped(dropped)));
             }
         }
     }
