@@ -1,4 +1,5 @@
-//! Whole runs on a tiny model: resuming bit by bit, accumulation, checkpoints, interruption.
+//! Whole runs on a tiny model: resuming bit by bit, accumulation, checkpoints, interruption. One file, since every test
+//! binary links LibTorch anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -161,6 +162,111 @@ fn so_does_sdxl() {
     resumes_bit_by_bit(&flags, &WHOLE);
     let flags = [flags[0], ("lora_rank", "2"), ("mixed_precision", "bf16")];
     resumes_bit_by_bit(&flags, &[ADAPTERS]);
+}
+
+/// The lines of a run's steps, without what the clock and the machine have to do with.
+fn step_lines(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .filter(|line| line.get("loss").is_some())
+        .map(|mut line| {
+            for name in ["time", "samples_per_s", "data_wait_s", "memory_gb"] {
+                assert!(line.as_object_mut().unwrap().remove(name).is_some(), "{name}");
+            }
+            line
+        })
+        .collect()
+}
+
+/// A run into its second epoch, with bad samples among them, gone on with three times, each time with another number of
+/// threads, is the run that was never stopped: its lines, its weights, its optimiser and its place in the data.
+fn goes_on_three_times(flags: &[(&str, &str)], files: &[&str]) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = format!("{0}/good.tar::{0}/defects.tar", fixtures().join("data").display());
+    let train_to = |output_dir: &Path, steps: &str, threads: &str| {
+        let mut all = flags.to_vec();
+        all.extend([
+            ("train_shards_path_or_url", &*shards),
+            ("gradient_accumulation_steps", "2"),
+            ("max_train_steps", steps),
+            ("dataloader_num_workers", threads),
+        ]);
+        train(&options(output_dir, &all))
+    };
+    let (straight, broken) = (folder.path().join("a"), folder.path().join("b"));
+    train_to(&straight, "8", "0");
+    for (steps, threads) in [("1", "3"), ("2", "0"), ("5", "2"), ("8", "1")] {
+        train_to(&broken, steps, threads);
+    }
+    let lines = step_lines(&straight);
+    assert_eq!(lines, step_lines(&broken));
+    assert_eq!(lines.len(), 8);
+    let state = |folder: &Path| json(&folder.join("checkpoint-8/state.json"))["cursor"].clone();
+    assert_eq!(state(&straight), state(&broken));
+    assert_eq!(state(&straight)["position"]["epoch"], 1);
+    for file in files.iter().chain([&"optimizer.safetensors"]) {
+        let file = Path::new("checkpoint-8").join(file);
+        same_tensors(&straight.join(&file), &broken.join(&file));
+    }
+    lines
+}
+
+#[test]
+fn a_run_may_be_gone_on_with_again_and_again() {
+    let lines = goes_on_three_times(&[], &WHOLE);
+    assert!(
+        lines[7]["dropped"]["bad_picture"].as_u64() >= Some(3),
+        "{:?}",
+        lines[7]
+    );
+    goes_on_three_times(&[("mixed_precision", "bf16")], &WHOLE);
+}
+
+#[test]
+fn so_may_one_of_adapters() {
+    let flags = [("lora_rank", "2"), ("ema_decay", "0.9")];
+    goes_on_three_times(&flags, &[ADAPTERS, AVERAGED_ADAPTERS]);
+    goes_on_three_times(
+        &[flags[0], ("mixed_precision", "bf16"), ("resample", "")],
+        &[ADAPTERS],
+    );
+}
+
+#[test]
+fn a_list_of_shards_that_changed_is_said_and_the_run_goes_on() {
+    #[derive(Default)]
+    struct Moved(Vec<String>);
+    impl Observer for Moved {
+        fn event(&mut self, event: &Event) {
+            if let Event::DataMoved(resumed) = event {
+                self.0.push(resumed.to_string());
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    train(&options(folder.path(), &[("max_train_steps", "2")]));
+    let shards = format!("{0}/good.tar::{0}/defects.tar", fixtures().join("data").display());
+    let mut flags = vec![("max_train_steps", "4"), ("train_shards_path_or_url", &*shards)];
+    let error = run(&options(folder.path(), &flags), &Stop::new(), &mut ()).unwrap_err();
+    assert!(error.to_string().contains("train_shards_path_or_url"), "{error}");
+
+    flags.push(("resume_from_checkpoint", "latest"));
+    let mut moved = Moved::default();
+    let report = run(&options(folder.path(), &flags), &Stop::new(), &mut moved).unwrap();
+    assert_eq!((report.steps, report.samples), (4, 16));
+    assert!(
+        moved.0.len() == 1 && moved.0[0].contains("next epoch") && moved.0[0].contains("was 1 and is 2"),
+        "{:?}",
+        moved.0
+    );
+    let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    let line = text.lines().find(|line| line.contains(r#""resume""#)).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    let changes = line["data"]["next_epoch"]["changes"].as_array().unwrap();
+    assert_eq!((changes.len(), &line["step"]), (1, &Value::from(2)));
 }
 
 #[test]
