@@ -36,7 +36,7 @@ enum Chore {
     },
     /// Distil the small world's teacher on this machine, and show what came of it
     Demo {
-        /// Passed on: --quick, --out DIR, and what `cargo xtask demo -- --help` shows
+        /// Passed on: --quick, --lora, --out DIR, and what `cargo xtask demo -- --help` shows
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

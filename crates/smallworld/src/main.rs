@@ -26,8 +26,18 @@ enum Command {
     /// Trains the small teacher that the demo distils, and writes it in diffusers' layout.
     MakeTeacher(MakeTeacher),
     /// Distils the small teacher on this machine, and lays teacher and student side by side.
+    #[command(after_help = DEMO_EXAMPLES)]
     Demo(Demo),
 }
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo                    the teacher and a whole student
+  cargo xtask demo --lora             the same, and adapters beside them
+  cargo xtask demo --lora --quick     in a few minutes, with fewer pictures
+
+The same command goes on where it was interrupted. With --lora it keeps the student that an earlier
+demo left in the same folder, distils the adapters besides, and compares all anew.";
 
 #[derive(Debug, clap::Args)]
 struct MakeTeacher {
@@ -59,6 +69,10 @@ struct Demo {
     /// A shorter demo: fewer steps, and fewer pictures to compare.
     #[arg(long)]
     quick: bool,
+    /// Distil adapters (LoRA) too, and show them beside the whole student: trained numbers, size of the file,
+    /// time, memory, and how well they paint.
+    #[arg(long)]
+    lora: bool,
     /// Where everything goes [default: target/demo, and target/demo-quick for the quick one].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -68,7 +82,15 @@ struct Demo {
     /// How it is distilled: a configuration of `fewstep train`.
     #[arg(long, value_name = "FILE", default_value = "demo/distil.toml")]
     recipe: PathBuf,
-    /// Optimiser steps of the distillation, in place of the recipe's.
+    /// How it is distilled into adapters: the same, with the method lora.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "demo/distil-lora.toml",
+        requires = "lora"
+    )]
+    lora_recipe: PathBuf,
+    /// Optimiser steps of each distillation, in place of the recipes'.
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
     /// What computes: cpu, cuda or cuda:N.
@@ -141,6 +163,7 @@ fn run_demo(args: Demo) -> Result<()> {
         size,
         teacher: args.teacher,
         recipe: args.recipe,
+        lora: args.lora.then_some(args.lora_recipe),
         steps: args.steps,
         out: args.out.unwrap_or_else(|| out.into()),
         device: args.device,

@@ -1,9 +1,11 @@
 //! Painting captions of the small world with a model in diffusers' layout, by either sampler.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::Result;
-use fewstep_models::pipeline::{DdimOptions, LcmOptions, PictureNoise, Pipeline, PipelineOptions};
+use fewstep_models::lora::LoraFile;
+use fewstep_models::pipeline::{DdimOptions, LcmOptions, LoraUse, PictureNoise, Pipeline, PipelineOptions};
 use fewstep_models::schedule::{DdimTimesteps, LcmTimesteps};
 use fewstep_models::weights::Folder;
 use tch::{Device, Kind};
@@ -23,18 +25,34 @@ pub(crate) enum Sampler {
     Lcm(i64),
 }
 
+/// Which UNet paints.
+#[derive(Debug, Clone)]
+pub(crate) enum Unet {
+    /// The model's.
+    Own,
+    /// The one in this folder.
+    Other(PathBuf),
+    /// The model's, with the adapters of this file beside its weights.
+    Adapted(PathBuf),
+}
+
 /// A loaded model.
 pub(crate) struct Painter {
     pipeline: Pipeline,
 }
 
 impl Painter {
-    /// Loads a model, with another UNet in place of its own where one is given.
-    pub(crate) fn load(model: &Folder, unet: Option<&Path>, device: Device, dtype: Kind) -> Result<Self> {
-        let options = PipelineOptions {
-            unet: unet.map(Path::to_owned),
-            ..PipelineOptions::new(device, dtype)
-        };
+    /// Loads a model with this UNet.
+    pub(crate) fn load(model: &Folder, unet: Unet, device: Device, dtype: Kind) -> Result<Self> {
+        let mut options = PipelineOptions::new(device, dtype);
+        match unet {
+            Unet::Own => {}
+            Unet::Other(folder) => options.unet = Some(folder),
+            Unet::Adapted(file) => options.loras.push(LoraUse {
+                file: Rc::new(LoraFile::read(&file)?),
+                weight: 1.0,
+            }),
+        }
         Ok(Painter {
             pipeline: Pipeline::load(model, &options)?,
         })

@@ -1,7 +1,7 @@
 //! The distillation, by the program `fewstep` and with the command line that anybody could give it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
@@ -9,20 +9,22 @@ use anyhow::{Context, Result, bail, ensure};
 use fewstep_train::Stop;
 use tch::{Device, Kind};
 
+use super::student::{Distilled, Student};
 use super::{DemoOptions, go_on};
 
 /// How often the program is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Distils, or goes on with it, and returns the folder of the student's UNet.
+/// Distils a student by this recipe, or goes on with it.
 pub(super) fn distil(
     options: &DemoOptions,
+    (student, recipe): (Student, &Path),
     shards: &str,
     stop: &Stop,
     say: &mut dyn FnMut(&str),
-) -> Result<PathBuf> {
-    let out = options.out.join("student");
-    let arguments = arguments(options, shards, out.clone());
+) -> Result<Distilled> {
+    let run = options.out.join(student.folder());
+    let arguments = arguments(options, recipe, shards, run.clone());
     ensure!(
         options.fewstep.is_file(),
         "the program {} is missing: `cargo build --release --package fewstep` builds it, and `cargo xtask demo` \
@@ -40,16 +42,27 @@ pub(super) fn distil(
         bail!(
             "the distillation failed ({status}). If it says that the folder holds another run, remove {}, or \
              give another folder with --out",
-            out.display()
+            run.display()
         );
     }
-    Ok(out.join("unet_target"))
+    let distilled = Distilled { student, run };
+    ensure!(
+        distilled.weights().exists(),
+        "{} did not make {}: its `method` must be {}",
+        recipe.display(),
+        distilled.weights().display(),
+        match student {
+            Student::Whole => "full",
+            Student::Lora => "lora",
+        }
+    );
+    Ok(distilled)
 }
 
-fn arguments(options: &DemoOptions, shards: &str, out: PathBuf) -> Vec<OsString> {
+fn arguments(options: &DemoOptions, recipe: &Path, shards: &str, out: PathBuf) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["train".into()];
     let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
-    flag("--config", options.recipe.clone().into());
+    flag("--config", recipe.into());
     flag("--pretrained_teacher_model", options.teacher.clone().into());
     flag("--train_shards_path_or_url", shards.into());
     flag("--output_dir", out.into());
@@ -108,35 +121,55 @@ fn wait(mut child: Child, stop: &Stop) -> Result<ExitStatus> {
 
 #[cfg(test)]
 mod tests {
+    use fewstep_train::config::{Config, Method};
+
     use super::*;
     use crate::demo::Size;
 
     #[test]
-    fn the_command_can_be_pasted_into_a_shell() {
+    fn the_commands_can_be_pasted_into_a_shell() {
         let options = DemoOptions {
             size: Size::Quick,
             teacher: "demo/teacher".into(),
             recipe: "demo/distil.toml".into(),
+            lora: Some("demo/distil-lora.toml".into()),
             steps: None,
             out: "my out".into(),
             device: Device::Cpu,
             dtype: Kind::BFloat16,
             fewstep: "fewstep".into(),
         };
-        let arguments = arguments(&options, "s/{0..3}.tar", "my out/student".into());
+        let command = |(student, recipe): (Student, &Path)| {
+            let out = options.out.join(student.folder());
+            shown(&arguments(&options, recipe, "s/{0..3}.tar", out))
+        };
+        let commands: Vec<String> = options.students().map(command).collect();
+        let rest = "--device cpu --mixed_precision bf16 --max_train_steps 300";
         assert_eq!(
-            shown(&arguments),
-            "fewstep train --config demo/distil.toml --pretrained_teacher_model demo/teacher \
-             --train_shards_path_or_url 's/{0..3}.tar' --output_dir 'my out/student' --device cpu \
-             --mixed_precision bf16 --max_train_steps 300"
+            commands,
+            [
+                format!(
+                    "fewstep train --config demo/distil.toml --pretrained_teacher_model demo/teacher \
+                     --train_shards_path_or_url 's/{{0..3}}.tar' --output_dir 'my out/student' {rest}"
+                ),
+                format!(
+                    "fewstep train --config demo/distil-lora.toml --pretrained_teacher_model demo/teacher \
+                     --train_shards_path_or_url 's/{{0..3}}.tar' --output_dir 'my out/lora' {rest}"
+                ),
+            ]
         );
     }
 
     #[test]
-    fn the_committed_configuration_is_one() {
-        let mut config = fewstep_train::Config::default();
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/distil.toml");
-        config.read_toml(path.as_ref()).unwrap();
-        assert!(!config.data.random_flip, "a mirrored picture belies its caption");
+    fn the_committed_configurations_are_of_both_methods() {
+        for (name, method) in [("distil.toml", Method::Full), ("distil-lora.toml", Method::Lora)] {
+            let mut config = Config::default();
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../demo")
+                .join(name);
+            config.read_toml(&path).unwrap();
+            assert!(!config.data.random_flip, "a mirrored picture belies its caption");
+            assert_eq!(config.method(), method);
+        }
     }
 }

@@ -1,7 +1,6 @@
-//! The evaluation: the same captions and seeds for teacher and student, judged by the same checker and against
+//! The evaluation: the same captions and seeds for teacher and students, judged by the same checker and against
 //! the same real pictures.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,10 +8,11 @@ use fewstep_models::weights::Folder;
 use fewstep_train::Stop;
 
 use super::rows::{Measured, Row, RowResult, Section};
+use super::student::{Distilled, Student};
 use super::{DemoOptions, WORLD_SEED, go_on};
 use crate::frechet::Texture;
 use crate::judge::{Judge, Vae, drawn};
-use crate::paint::{Painter, Sampler};
+use crate::paint::{Painter, Sampler, Unet};
 use crate::world::{Picture, Scene, caption};
 
 /// Scenes are numbered from here: those that are judged, those that the checker learns from, and those whose
@@ -44,7 +44,7 @@ pub(super) struct Evaluated {
     pub(super) evaluation: Evaluation,
     /// A section for each guidance scale.
     pub(super) sections: Vec<Section>,
-    /// The pictures of each section's grid, in the order of [`Row::GRID`].
+    /// The pictures of each section's grid, in the order of [`Row::grid`].
     pub(super) grids: Vec<Vec<(Row, Vec<Picture>)>>,
     /// The captions of the grids' columns.
     pub(super) captions: Vec<String>,
@@ -56,21 +56,23 @@ impl Evaluation {
         self,
         options: &DemoOptions,
         teacher: &Folder,
-        student: &Path,
+        distilled: &[Distilled],
         stop: &Stop,
         say: &mut dyn FnMut(&str),
     ) -> Result<Evaluated> {
         say("calibrating the checker");
-        let mut bench = Bench::new(&self, options, teacher, student, stop, say)?;
+        let mut bench = Bench::new(&self, options, teacher, distilled, stop, say)?;
+        let students: Vec<Student> = distilled.iter().map(|done| done.student).collect();
+        let shown = Row::grid(&students);
         let mut sections = Vec::new();
         let mut grids = Vec::new();
         for &guidance in &self.guidance {
             let mut rows = Vec::new();
             let mut grid = Vec::new();
-            for row in Row::TABLE {
-                let (result, first) = bench.measure(row, guidance)?;
+            for row in Row::table(&students) {
+                let (result, first) = bench.result(row, guidance)?;
                 rows.push(result);
-                if Row::GRID.contains(&row) {
+                if shown.contains(&row) {
                     grid.push((row, first));
                 }
             }
@@ -97,7 +99,9 @@ struct Bench<'a> {
     judge: Judge,
     reference: Texture,
     teacher: Painter,
-    student: Painter,
+    students: Vec<(Student, Painter)>,
+    /// Rows that are the same at every guidance scale, once they are measured.
+    once: Vec<(RowResult, Vec<Picture>)>,
     stop: &'a Stop,
     say: &'a mut dyn FnMut(&str),
 }
@@ -107,7 +111,7 @@ impl<'a> Bench<'a> {
         evaluation: &'a Evaluation,
         options: &DemoOptions,
         teacher: &Folder,
-        student: &Path,
+        distilled: &[Distilled],
         stop: &'a Stop,
         say: &'a mut dyn FnMut(&str),
     ) -> Result<Self> {
@@ -116,6 +120,9 @@ impl<'a> Bench<'a> {
         let (_, references) = drawn(WORLD_SEED, FIRST_REFERENCE..FIRST_REFERENCE + REFERENCES);
         let (scenes, real) = drawn(WORLD_SEED, FIRST_SCENE..FIRST_SCENE + evaluation.pictures);
         let load = |unet| Painter::load(teacher, unet, options.device, options.dtype);
+        let students = distilled
+            .iter()
+            .map(|done| Ok((done.student, load(done.unet())?)));
         let bench = Bench {
             seeds: &evaluation.seeds,
             captions: scenes.iter().map(caption).collect(),
@@ -124,19 +131,33 @@ impl<'a> Bench<'a> {
             real,
             judge,
             reference: Texture::fit(&references)?,
-            teacher: load(None)?,
-            student: load(Some(student))?,
+            teacher: load(Unet::Own)?,
+            students: students.collect::<Result<_>>()?,
+            once: Vec::new(),
             stop,
             say,
         };
         // The first pictures take longer than all others, and would be counted for the first row.
         let few = &bench.captions[..bench.captions.len().min(16)];
         bench.teacher.paint(few, Sampler::Ddim(1), 2.0, 0, |_| Ok(()))?;
-        bench.student.paint(few, Sampler::Lcm(1), 2.0, 0, |_| Ok(()))?;
+        for (_, painter) in &bench.students {
+            painter.paint(few, Sampler::Lcm(1), 2.0, 0, |_| Ok(()))?;
+        }
         Ok(bench)
     }
 
-    /// Measures a row, and returns the pictures of the grid's columns besides.
+    /// The result of a row, and the pictures of the grid's columns besides.
+    fn result(&mut self, row: Row, guidance: f64) -> Result<(RowResult, Vec<Picture>)> {
+        if let Some(known) = self.once.iter().find(|(result, _)| result.row == row) {
+            return Ok(known.clone());
+        }
+        let measured = self.measure(row, guidance)?;
+        if !row.is_guided() {
+            self.once.push(measured.clone());
+        }
+        Ok(measured)
+    }
+
     fn measure(&mut self, row: Row, guidance: f64) -> Result<(RowResult, Vec<Picture>)> {
         let first = |pictures: &[Picture]| pictures.iter().take(COLUMNS).cloned().collect();
         let (seeds, seconds, shown) = match row.sampler() {
@@ -162,8 +183,12 @@ impl<'a> Bench<'a> {
             }
         };
         let result = RowResult { row, seeds, seconds };
+        let when = match row.is_guided() {
+            true => format!("guidance {guidance}, "),
+            false => String::new(),
+        };
         (self.say)(&format!(
-            "guidance {guidance}, {}: {:.3} of the attributes, {:.3} all nine, texture {:.3}",
+            "{when}{}: {:.3} of the attributes, {:.3} all nine, texture {:.3}",
             row.label(),
             result.attributes(),
             result.mean(|m| m.score.all),
@@ -173,10 +198,14 @@ impl<'a> Bench<'a> {
     }
 
     fn paint(&mut self, row: Row, sampler: Sampler, guidance: f64, seed: u64) -> Result<Vec<Picture>> {
-        let painter = match row {
-            Row::Student(_) => &self.student,
-            _ => &self.teacher,
+        let theirs =
+            |(student, _): &&(Student, Painter)| matches!(row, Row::Student(of, _) if of == *student);
+        let painter = match self.students.iter().find(theirs) {
+            Some((_, painter)) => painter,
+            None => &self.teacher,
         };
+        // The guidance of adapters is in them: more would be a second evaluation a step.
+        let guidance = if row.is_guided() { guidance } else { 1.0 };
         painter.paint(&self.captions, sampler, guidance, seed, |_| go_on(self.stop))
     }
 

@@ -61,6 +61,7 @@ fn write(image: &mut RgbImage, text: &str, [left, top]: [usize; 2]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::student::Student;
 
     fn plain(level: f32) -> Picture {
         Picture::from_fn(|_, _| [level; 3])
@@ -70,7 +71,7 @@ mod tests {
     fn pictures_lie_in_their_row_and_column() {
         let rows = [
             (Row::Real, vec![plain(0.0), plain(0.2)]),
-            (Row::Student(4), vec![plain(0.4), plain(0.6)]),
+            (Row::Student(Student::Lora, 4), vec![plain(0.4), plain(0.6)]),
         ];
         let image = grid("guidance 8", &rows);
         let margin = image.width() as usize - 2 * CELL;

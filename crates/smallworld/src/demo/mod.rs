@@ -1,11 +1,15 @@
-//! The demo: distils the little teacher on this machine, and lays teacher and student side by side, in numbers
+//! The demo: distils the little teacher on this machine, and lays teacher and students side by side, in numbers
 //! and in pictures.
 //!
 //! The parts: shards of the world, the distillation by the program `fewstep`, the evaluation, and the results.
 
 mod shards;
 
+mod student;
+
 mod distil;
+
+mod cost;
 
 mod rows;
 
@@ -19,7 +23,7 @@ mod grid;
 
 mod results;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -27,8 +31,10 @@ use fewstep_models::weights::Folder;
 use fewstep_train::Stop;
 use tch::{Device, Kind};
 
+use cost::Cost;
 use evaluate::Evaluation;
 use results::{Durations, Results};
+use student::{Distilled, Student};
 
 /// Of the world that the demo shows, and of the distillation's pictures.
 const WORLD_SEED: u64 = 1;
@@ -49,9 +55,11 @@ pub struct DemoOptions {
     pub size: Size,
     /// The teacher, in diffusers' layout.
     pub teacher: PathBuf,
-    /// The configuration of the distillation.
+    /// The configuration of the distillation into a whole UNet.
     pub recipe: PathBuf,
-    /// Optimiser steps of the distillation, in place of the configuration's or the quick demo's.
+    /// The configuration of one more distillation, into adapters.
+    pub lora: Option<PathBuf>,
+    /// Optimiser steps of each distillation, in place of the configuration's or the quick demo's.
     pub steps: Option<u64>,
     /// Where everything goes.
     pub out: PathBuf,
@@ -61,6 +69,14 @@ pub struct DemoOptions {
     pub dtype: Kind,
     /// The program `fewstep`.
     pub fewstep: PathBuf,
+}
+
+impl DemoOptions {
+    /// The students that there are to be, each with its recipe.
+    fn students(&self) -> impl Iterator<Item = (Student, &Path)> {
+        let lora = self.lora.as_deref().map(|recipe| (Student::Lora, recipe));
+        [(Student::Whole, self.recipe.as_path())].into_iter().chain(lora)
+    }
 }
 
 impl Size {
@@ -114,20 +130,24 @@ pub fn run(options: &DemoOptions, say: &mut dyn FnMut(&str)) -> Result<String> {
     let drawn = start.elapsed();
 
     let start = Instant::now();
-    let student = distil::distil(options, &shards, &stop, say)?;
+    let mut students: Vec<Distilled> = Vec::new();
+    for student in options.students() {
+        students.push(distil::distil(options, student, &shards, &stop, say)?);
+    }
+    let costs = students.iter().map(Cost::read).collect::<Result<Vec<_>>>()?;
     let distilled = start.elapsed();
 
     let start = Instant::now();
     let evaluated = options
         .size
         .evaluation()
-        .run(options, &teacher, &student, &stop, say)?;
+        .run(options, &teacher, &students, &stop, say)?;
     let durations = Durations {
         drawn,
         distilled,
         evaluated: start.elapsed(),
     };
-    Results::new(options, evaluated, durations).write(&options.out)
+    Results::new(options, costs, evaluated, durations).write(&options.out)
 }
 
 /// An error once somebody wants the demo to stop.

@@ -1,5 +1,6 @@
 //! What is compared: the rows of the tables and of the grid, and what was measured of each.
 
+use super::student::Student;
 use crate::judge::Score;
 use crate::paint::Sampler;
 
@@ -12,38 +13,30 @@ pub(super) enum Row {
     RoundTrip,
     /// The teacher with classifier-free guidance, in so many DDIM steps.
     Teacher(i64),
-    /// The student, in so many steps.
-    Student(i64),
+    /// A student, in so many steps.
+    Student(Student, i64),
 }
 
 impl Row {
     /// The rows of a table.
-    pub(super) const TABLE: [Row; 11] = [
-        Row::Real,
-        Row::RoundTrip,
-        Row::Teacher(50),
-        Row::Teacher(8),
-        Row::Teacher(4),
-        Row::Teacher(2),
-        Row::Teacher(1),
-        Row::Student(1),
-        Row::Student(2),
-        Row::Student(4),
-        Row::Student(8),
-    ];
+    pub(super) fn table(students: &[Student]) -> Vec<Row> {
+        let teachers = [50, 8, 4, 2, 1].map(Row::Teacher);
+        let own = [Row::Real, Row::RoundTrip].into_iter().chain(teachers);
+        own.chain(Row::of(students)).collect()
+    }
 
     /// The rows of a grid of pictures.
-    pub(super) const GRID: [Row; 9] = [
-        Row::Real,
-        Row::Teacher(50),
-        Row::Teacher(8),
-        Row::Teacher(4),
-        Row::Teacher(2),
-        Row::Student(1),
-        Row::Student(2),
-        Row::Student(4),
-        Row::Student(8),
-    ];
+    pub(super) fn grid(students: &[Student]) -> Vec<Row> {
+        let teachers = [50, 8, 4, 2].map(Row::Teacher);
+        let own = [Row::Real].into_iter().chain(teachers);
+        own.chain(Row::of(students)).collect()
+    }
+
+    /// The rows of the students, one after the other.
+    fn of(students: &[Student]) -> impl Iterator<Item = Row> {
+        let each = |&student: &Student| Student::STEPS.map(|steps| Row::Student(student, steps));
+        students.iter().flat_map(each)
+    }
 
     /// Its name.
     pub(super) fn label(self) -> String {
@@ -51,7 +44,7 @@ impl Row {
             Row::Real => "real".to_owned(),
             Row::RoundTrip => "through the VAE".to_owned(),
             Row::Teacher(steps) => format!("teacher {steps}"),
-            Row::Student(steps) => format!("student {steps}"),
+            Row::Student(student, steps) => format!("{} {steps}", student.name()),
         }
     }
 
@@ -60,7 +53,7 @@ impl Row {
         match self {
             Row::Real | Row::RoundTrip => None,
             Row::Teacher(steps) => Some(2 * steps),
-            Row::Student(steps) => Some(steps),
+            Row::Student(_, steps) => Some(steps),
         }
     }
 
@@ -69,8 +62,13 @@ impl Row {
         match self {
             Row::Real | Row::RoundTrip => None,
             Row::Teacher(steps) => Some(Sampler::Ddim(steps)),
-            Row::Student(steps) => Some(Sampler::Lcm(steps)),
+            Row::Student(_, steps) => Some(Sampler::Lcm(steps)),
         }
+    }
+
+    /// Whether it depends on the guidance scale.
+    pub(super) fn is_guided(self) -> bool {
+        matches!(self, Row::Teacher(_) | Row::Student(Student::Whole, _))
     }
 }
 
@@ -116,7 +114,7 @@ impl RowResult {
 #[derive(Debug, Clone)]
 pub(super) struct Section {
     pub(super) guidance: f64,
-    /// In the order of [`Row::TABLE`].
+    /// In the order of [`Row::table`].
     pub(super) rows: Vec<RowResult>,
 }
 
@@ -150,7 +148,7 @@ pub(super) mod made_up {
 
     #[test]
     fn means_and_spreads_are_over_the_seeds() {
-        let two = result(Row::Student(4), &[0.8, 0.9]);
+        let two = result(Row::Student(Student::Whole, 4), &[0.8, 0.9]);
         assert!((two.attributes() - 0.85).abs() < 1e-12);
         assert!((two.spread(|m| m.score.mean).unwrap() - 0.05).abs() < 1e-12);
         assert_eq!(result(Row::Real, &[1.0]).spread(|m| m.texture), None);

@@ -11,7 +11,7 @@ use tch::Kind;
 use super::Making;
 use super::recipe::ReportRecipe;
 use crate::judge::{Judge, Score, Vae, drawn};
-use crate::paint::{Painter, Sampler};
+use crate::paint::{Painter, Sampler, Unet};
 use crate::world::{Picture, caption};
 
 const STEPS: i64 = 50;
@@ -65,7 +65,7 @@ pub(super) fn report(making: &Making<'_>, model: &Path) -> Result<Report> {
         ("through the VAE".to_owned(), judge.score(&scenes, &kept)),
     ];
     let captions: Vec<String> = scenes.iter().map(caption).collect();
-    let painter = Painter::load(&model, None, making.device, Kind::Float)?;
+    let painter = Painter::load(&model, Unet::Own, making.device, Kind::Float)?;
     for guidance in GUIDANCE {
         let painted = painter.paint(&captions, Sampler::Ddim(STEPS), guidance, seed, |_| Ok(()))?;
         rows.push((
