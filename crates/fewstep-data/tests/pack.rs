@@ -82,11 +82,30 @@ fn shards_hold_what_the_folder_held() {
         (Some(24), Some(16))
     );
     assert_eq!(about["file"], "a.b4.png");
+    assert_eq!(about["caption"], "4");
     assert_eq!(
         epoch(Origin::Shards(vec![out.display().to_string()])),
         epoch(Origin::Folder(PictureFolder::new(folder.path())))
     );
     assert!(!place.path().join("shards.packing").exists());
+}
+
+#[test]
+fn of_several_captions_the_text_has_the_first_and_the_json_all() {
+    let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("a.png"), png(1)).unwrap();
+    let line = r#"{"file_name": "a.png", "text": ["a fox", "a red fox", "a fox in snow"]}"#;
+    std::fs::write(folder.path().join("metadata.jsonl"), line).unwrap();
+    let out = place.path().join("shards");
+    let packed = packed(folder.path(), &out).unwrap();
+    assert_eq!((packed.samples, packed.further_captions), (1, 2));
+    let members = members(&out.join("00000.tar"));
+    assert_eq!(members["000000000.txt"], b"a fox");
+    let about: serde_json::Value = serde_json::from_slice(&members["000000000.json"]).unwrap();
+    assert_eq!(
+        about["caption"],
+        serde_json::json!(["a fox", "a red fox", "a fox in snow"])
+    );
 }
 
 #[test]

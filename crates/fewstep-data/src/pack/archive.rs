@@ -93,11 +93,16 @@ impl Archives {
         let key = format!("{:09}", self.samples);
         let (width, height) = (picture.width, picture.height);
         // The names are those of img2dataset, which the reference's size filter reads.
+        let caption = sample.captions.first().map(String::as_str).unwrap_or_default();
+        // A text file has one caption; JSON has room for all.
+        let all = match sample.captions.len() {
+            0 | 1 => json!(caption),
+            _ => json!(sample.captions),
+        };
         let about = json!({
             "width": width, "height": height, "original_width": width, "original_height": height,
-            "file": sample.key,
+            "file": sample.key, "caption": all,
         });
-        let caption = sample.captions.first().map(String::as_str).unwrap_or_default();
         archive.append(&format!("{key}.{}", picture.extension), &sample.image)?;
         archive.append(&format!("{key}.txt"), caption.as_bytes())?;
         archive.append(&format!("{key}.json"), about.to_string().as_bytes())?;

@@ -49,7 +49,7 @@ pub struct Packed {
     pub samples: u64,
     /// Bytes of their pictures.
     pub picture_bytes: u64,
-    /// Captions left out since a shard has one a picture: the second and further ones of a list.
+    /// Captions that only the samples' JSON has: the second and further ones of a list.
     pub further_captions: u64,
     /// What was left out, and why.
     pub drops: Drops,

@@ -43,8 +43,8 @@ Examples:
   fewstep train --train_shards_path_or_url shards/foxes ...
 
 OUT gets 00000.tar, 00001.tar and so on. A sample is the picture as it is (.jpg, .png or .webp), its
-caption (.txt) and its width, height and file (.json). Of several captions the first is taken. What
-cannot be used is left out and counted.
+caption (.txt) and its width, height, file and caption (.json). Of several captions .txt has the first,
+and .json the list. What cannot be used is left out and counted.
 
 Training shuffles the shards, and their samples within a window of --shuffle_buffer_size: where a
 folder is sorted by subject, give --seed.
@@ -85,7 +85,7 @@ fn closing(packed: &Packed, args: &Args) -> String {
     );
     if packed.further_captions > 0 {
         text += &format!(
-            "\n{} further captions were left out: a sample of a shard has one",
+            "\n{} further captions are in the samples' .json alone, under `caption`",
             packed.further_captions
         );
     }
