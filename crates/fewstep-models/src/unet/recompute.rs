@@ -120,6 +120,7 @@ impl<T: Send + Sync + 'static> Recomputable<T> {
             });
             body(&module, &weights, inputs)
         });
+        // As tch's own operators do where LibTorch refuses: whoever runs a network stands behind `catch`.
         output.unwrap_or_else(|error| panic!("{error}"))
     }
 }
