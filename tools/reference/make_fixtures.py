@@ -32,6 +32,7 @@ KINDS = (
     "adapters",
     "resize",
     "sizes",
+    "pictures",
     "shards",
     "parquet",
 )

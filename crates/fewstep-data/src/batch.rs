@@ -32,7 +32,7 @@ impl Batch {
 /// Sizes of one picture in pixels, each as (height, width) or (top, left).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSizes {
-    /// Of the picture as stored.
+    /// Of the picture before the resize, turned upright.
     pub original: (u32, u32),
     /// Of the crop within the resized picture. In a mirrored picture it is counted from the mirrored left edge, so
     /// that it always names the place in the picture that is seen.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::picture::Interpolation;
+use crate::wanted::Wanted;
 
 /// Everything that shapes the samples a [`Loader`](crate::Loader) delivers, and how fast it does.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct DataConfig {
     pub drawing: Drawing,
     /// Which part of an epoch this loader delivers.
     pub part: Part,
+    /// Which samples are taken, and what of them.
+    pub wanted: Wanted,
     /// Bounds on what a shard may ask of this machine.
     pub limits: Limits,
 }
@@ -144,10 +147,14 @@ impl Default for Part {
 /// Bounds on what a shard may ask of this machine. A sample beyond them is dropped and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The largest picture or caption file that is read into memory, in bytes.
+    /// The largest picture file that is read into memory, in bytes.
     pub max_member_bytes: u64,
-    /// The most pixels a picture may have, as stored and again after the resize.
+    /// The largest file with a caption or JSON that is read into memory, in bytes.
+    pub max_text_bytes: u64,
+    /// The most pixels a picture may have, as stored and again after the resize. Decoding takes up to twelve bytes a pixel.
     pub max_pixels: u64,
+    /// The most pixels a side of a picture may have.
+    pub max_side: u32,
     /// The most bytes the shuffle window may hold: it stays smaller where pictures are huge. At least one sample fits.
     pub max_window_bytes: u64,
 }
@@ -156,7 +163,10 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_member_bytes: 128 << 20,
+            max_text_bytes: 1 << 20,
             max_pixels: 100_000_000,
+            // As many as a JPEG can have.
+            max_side: 65_535,
             max_window_bytes: 1 << 30,
         }
     }
@@ -176,6 +186,7 @@ impl Default for DataConfig {
             shuffle_window: 1000,
             drawing: Drawing::default(),
             part: Part::default(),
+            wanted: Wanted::default(),
             limits: Limits::default(),
         }
     }
@@ -199,6 +210,12 @@ impl DataConfig {
         }
         if self.part.rank >= self.part.ranks {
             return refuse("rank", "must be below the number of ranks");
+        }
+        if self.wanted.reads_json() && matches!(self.origin, Origin::Folder(_)) {
+            return refuse(
+                "choice of samples by their JSON",
+                "is for shards; a folder has no JSON",
+            );
         }
         if self.limits.max_window_bytes == 0 {
             return refuse("limit on the shuffle window", "must be at least 1 byte");

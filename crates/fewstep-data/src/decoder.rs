@@ -14,7 +14,7 @@ pub(crate) struct Decoded {
     pub(crate) name: String,
     pub(crate) captions: Vec<String>,
     pub(crate) picture: Rgb,
-    /// (height, width) as stored.
+    /// (height, width) before the resize, turned upright.
     pub(crate) original: (u32, u32),
 }
 
@@ -56,16 +56,18 @@ impl Decoder {
     }
 
     fn resized(&mut self, bytes: &[u8]) -> Result<(Rgb, (u32, u32)), (Cause, String)> {
-        let limit = self.config.limits.max_pixels;
-        let picture = picture::decode(bytes, limit).map_err(|error| {
-            let cause = match error {
-                DecodeError::TooLarge { .. } => Cause::OversizedPicture,
-                DecodeError::Format | DecodeError::Broken(_) => Cause::BadPicture,
-            };
-            (cause, error.to_string())
-        })?;
-        let original = (picture.height, picture.width);
-        let (height, width) = picture::shorter_side_to(self.config.resolution, original.0, original.1);
+        let DataConfig {
+            resolution,
+            limits,
+            wanted,
+            interpolation,
+            ..
+        } = &self.config;
+        let opened = picture::open(bytes, limits).map_err(because)?;
+        let original = opened.size();
+        wanted.size(*resolution, original.0, original.1)?;
+        let (height, width) = picture::shorter_side_to(*resolution, original.0, original.1);
+        let limit = limits.max_pixels;
         let too_large = || {
             let why = format!("would be resized to {width} x {height} pixels, the limit is {limit} in all");
             (Cause::OversizedPicture, why)
@@ -76,10 +78,20 @@ impl Decoder {
         let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width)) else {
             return Err(too_large());
         };
+        let turn = opened.turn();
+        let picture = opened.decode().map_err(because)?;
         let picture = self
             .resizer
-            .resize(picture, height, width, self.config.interpolation)
+            .upright(picture, turn, height, width, *interpolation)
             .map_err(|error| (Cause::BadPicture, error.to_string()))?;
         Ok((picture, original))
     }
+}
+
+fn because(error: DecodeError) -> (Cause, String) {
+    let cause = match error {
+        DecodeError::TooLarge { .. } | DecodeError::TooLong { .. } => Cause::OversizedPicture,
+        DecodeError::Format | DecodeError::Broken(_) => Cause::BadPicture,
+    };
+    (cause, error.to_string())
 }

@@ -20,20 +20,72 @@ pub enum Cause {
     MissingImage,
     /// A sample without a caption.
     MissingCaption,
-    /// A sample with a picture or caption file over the limit.
+    /// A sample whose captions hold nothing but white space.
+    EmptyCaption,
+    /// A sample with a picture, caption or JSON file over the limit.
     OversizedMember,
+    /// A member of an archive whose path leads out of it.
+    UnsafePath,
     /// A caption that is not UTF-8.
     CaptionNotUtf8,
+    /// A sample's JSON that was needed and cannot be read.
+    BadJson,
     /// A row of a metadata file that cannot be understood.
     BadRow,
     /// A picture or caption file of a folder that is there and cannot be read.
     UnreadableFile,
     /// A picture that cannot be decoded.
     BadPicture,
-    /// A picture with too many pixels.
+    /// A picture with too many pixels, or too wide or tall.
     OversizedPicture,
     /// A sample that a run was to go on with, or the rest of a shard, that can no longer be read.
     Gone,
+    /// A picture that is smaller than asked for.
+    SmallPicture,
+    /// A sample that is more likely to have a watermark than asked for.
+    Watermark,
+    /// A sample whose aesthetic score is lower than asked for.
+    LowAesthetic,
+    /// A sample whose JSON lacks a score by which samples are chosen.
+    Unscored,
+}
+
+/// Whose doing it is that something was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The data's: they are broken, incomplete or beyond a limit.
+    Broken,
+    /// The user's: they are sound and were not asked for.
+    Unwanted,
+}
+
+impl Cause {
+    /// Whose doing it is.
+    pub fn origin(self) -> Origin {
+        match self {
+            Cause::SmallPicture | Cause::Watermark | Cause::LowAesthetic | Cause::Unscored => {
+                Origin::Unwanted
+            }
+            _ => Origin::Broken,
+        }
+    }
+
+    /// What a person may do who wants these samples after all.
+    pub fn remedy(self) -> Option<&'static str> {
+        match self {
+            Cause::SmallPicture => Some("a lower --min_size enlarges small pictures, 0 all of them"),
+            Cause::Watermark => Some("a higher --max_pwatermark takes more of them"),
+            Cause::LowAesthetic => Some("a lower --min_aesthetic takes more of them"),
+            Cause::Unscored => Some(
+                "--pwatermark_key and --aesthetic_key name other keys of the JSON, --keep_unscored takes samples \
+                 without a score",
+            ),
+            Cause::MissingCaption => {
+                Some("captions are .txt, .text or .caption files, or with --caption_key a key of the JSON")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Cause {
@@ -44,13 +96,20 @@ impl fmt::Display for Cause {
             Cause::EmptyShard => "shard without samples",
             Cause::MissingImage => "no picture",
             Cause::MissingCaption => "no caption",
+            Cause::EmptyCaption => "empty caption",
             Cause::OversizedMember => "file too large",
+            Cause::UnsafePath => "unsafe path",
             Cause::CaptionNotUtf8 => "caption is not UTF-8",
+            Cause::BadJson => "bad JSON",
             Cause::BadRow => "bad metadata row",
             Cause::UnreadableFile => "file cannot be read",
             Cause::BadPicture => "bad picture",
             Cause::OversizedPicture => "picture too large",
             Cause::Gone => "gone when resumed",
+            Cause::SmallPicture => "picture too small",
+            Cause::Watermark => "watermark",
+            Cause::LowAesthetic => "low aesthetic score",
+            Cause::Unscored => "no score in its JSON",
         })
     }
 }
@@ -128,9 +187,26 @@ impl Drops {
         self.tallies.values().map(|tally| tally.count).sum()
     }
 
+    /// Those together that are broken, incomplete or beyond a limit.
+    pub fn broken(&self) -> u64 {
+        let broken = self.iter().filter(|(cause, _)| cause.origin() == Origin::Broken);
+        broken.map(|(_, tally)| tally.count).sum()
+    }
+
     /// Whether nothing was left out.
     pub fn is_empty(&self) -> bool {
         self.tallies.is_empty()
+    }
+
+    /// A line for each cause of at least a tenth of the drops that says what a person may do about it.
+    pub fn advice(&self) -> String {
+        let weighty = |(cause, tally): (Cause, &Tally)| {
+            let remedy = cause
+                .remedy()
+                .filter(|_| tally.count >= self.total().div_ceil(10))?;
+            Some(format!("\n{cause}: {remedy}"))
+        };
+        self.iter().filter_map(weighty).collect()
     }
 
     /// The causes that struck, in a fixed order.
@@ -184,6 +260,23 @@ mod tests {
         assert_eq!(lines[0], "cause                      dropped  first example");
         assert_eq!(lines[1], "no caption                       1  a.tar: 2");
         assert_eq!(lines[2], "bad picture                      2  a.tar: 1");
+    }
+
+    #[test]
+    fn gives_advice_on_what_weighs() {
+        let mut drops = Drops::default();
+        drops.add(Dropped::new(Cause::SmallPicture, "a"));
+        drops.add(Dropped::new(Cause::BadPicture, "b"));
+        assert!(
+            drops.advice().starts_with("\npicture too small: ") && drops.advice().contains("--min_size"),
+            "{}",
+            drops.advice()
+        );
+        assert_eq!((drops.broken(), drops.total()), (1, 2));
+        for _ in 0..20 {
+            drops.add(Dropped::new(Cause::BadPicture, "c"));
+        }
+        assert_eq!(drops.advice(), "");
     }
 
     #[test]

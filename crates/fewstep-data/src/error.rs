@@ -23,7 +23,8 @@ pub enum DataError {
     },
     /// A whole epoch delivered nothing.
     #[error(
-        "of {shards} {noun} not one sample could be used in a whole epoch; this is what was dropped and why:\n{drops}"
+        "of {shards} {noun} not one sample could be used in a whole epoch; this is what was dropped and why:\n{drops}{}",
+        .drops.advice()
     )]
     NothingPassed {
         /// Number of shards in an epoch.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{DataConfig, Limits};
+use crate::config::DataConfig;
 use crate::decoder::Decoder;
 use crate::drops::{Dropped, Drops};
-use crate::sample::{Found, Samples, key_and_extension};
+use crate::place::Place;
+use crate::sample::{Found, Sample, key_and_extension};
+use crate::shard::{Archive, Shard};
 use crate::source::Source;
 use crate::tar::Members;
 
@@ -55,47 +57,47 @@ pub struct Spread {
 }
 
 impl Inspection {
-    /// Looks at one more shard, whose pictures would be resized to `resolution`. What is wrong with it is counted.
-    pub fn add(&mut self, source: &Arc<dyn Source>, resolution: u32, limits: Limits) {
+    /// Looks at one more shard, as a loader with this configuration does; of where its data come from it looks at nothing
+    /// else. What is wrong with the shard is counted.
+    pub fn add(&mut self, source: &Arc<dyn Source>, config: &DataConfig) {
         self.shards += 1;
         self.count_files(source);
-        let reader = match source.open() {
-            Ok(reader) => reader,
+        let archive = Archive::new(Arc::clone(source), Arc::new(config.wanted.clone()));
+        let finds = match archive.open(Place::START, &config.limits) {
+            Ok(finds) => finds,
             Err(error) => {
                 return self.drops.add(Dropped::shard(source.name(), &error));
             }
         };
-        let mut decoder = Decoder::new(&DataConfig {
-            resolution,
-            limits,
-            ..DataConfig::default()
-        });
-        for (_, found) in Samples::new(source.name().into(), reader, limits.max_member_bytes) {
+        let mut decoder = Decoder::new(config);
+        for (_, found) in finds {
             match found {
                 Found::Dropped(dropped) => self.drops.add(dropped),
-                Found::Sample(sample) => {
-                    let (key, bytes) = (sample.key.clone(), sample.image.len() as u64);
-                    match decoder.decode(sample) {
-                        Err(dropped) => self.drops.add(dropped),
-                        Ok(decoded) => {
-                            self.samples += 1;
-                            self.picture_bytes.push(bytes);
-                            self.heights.push(u64::from(decoded.original.0));
-                            self.widths.push(u64::from(decoded.original.1));
-                            self.note(key, decoded.name, decoded.captions);
-                        }
-                    }
-                }
+                Found::Sample(sample) => self.sample(sample, &mut decoder),
             }
         }
     }
 
-    /// Widths of the usable pictures in pixels, as stored.
+    fn sample(&mut self, sample: Sample, decoder: &mut Decoder) {
+        let (key, bytes) = (sample.key.clone(), sample.image.len() as u64);
+        match decoder.decode(sample) {
+            Err(dropped) => self.drops.add(dropped),
+            Ok(decoded) => {
+                self.samples += 1;
+                self.picture_bytes.push(bytes);
+                self.heights.push(u64::from(decoded.original.0));
+                self.widths.push(u64::from(decoded.original.1));
+                self.note(key, decoded.name, decoded.captions);
+            }
+        }
+    }
+
+    /// Widths of the usable pictures in pixels, turned upright.
     pub fn widths(&self) -> Option<Spread> {
         spread(&self.widths)
     }
 
-    /// Heights of the usable pictures in pixels, as stored.
+    /// Heights of the usable pictures in pixels, turned upright.
     pub fn heights(&self) -> Option<Spread> {
         spread(&self.heights)
     }

@@ -35,6 +35,7 @@
 
 mod assemble;
 mod batch;
+mod caption;
 mod config;
 mod cursor;
 mod decoder;
@@ -43,6 +44,7 @@ mod error;
 mod fnv;
 pub mod folder;
 pub mod inspect;
+mod json;
 mod loader;
 pub mod order;
 pub mod pack;
@@ -57,6 +59,7 @@ pub mod spec;
 pub mod tar;
 mod threads;
 mod turns;
+mod wanted;
 
 pub use batch::{Batch, PictureSizes};
 pub use config::{Crop, DataConfig, Drawing, Flip, Limits, Origin, Part, PictureFolder};
@@ -67,3 +70,4 @@ pub use loader::Loader;
 pub use picture::Interpolation;
 pub use place::{NoPlace, Place};
 pub use resume::Resumed;
+pub use wanted::{Unscored, Wanted};

@@ -136,10 +136,11 @@ impl InLine {
 
 fn open(config: &DataConfig) -> Result<Order, DataError> {
     config.check()?;
+    let wanted = Arc::new(config.wanted.clone());
     let shards = match &config.origin {
         Origin::Shards(specs) => spec::expand(specs)?
             .into_iter()
-            .map(|source| Arc::new(Archive::new(source)) as Arc<dyn Shard>)
+            .map(|source| Arc::new(Archive::new(source, Arc::clone(&wanted))) as Arc<dyn Shard>)
             .collect(),
         Origin::Folder(folder) => folder::list(folder)?,
     };

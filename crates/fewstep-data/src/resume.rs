@@ -173,7 +173,9 @@ mod tests {
     fn order(shards: &[Arc<Counting>], window: usize) -> Order {
         let shards = shards
             .iter()
-            .map(|shard| Arc::new(Archive::new(Arc::clone(shard) as Arc<dyn Source>)) as Arc<dyn Shard>)
+            .map(|shard| {
+                Arc::new(Archive::new(Arc::clone(shard) as Arc<dyn Source>, Arc::default())) as Arc<dyn Shard>
+            })
             .collect();
         let config = DataConfig {
             shuffle_window: window,

@@ -1,19 +1,29 @@
 //! Members of an archive to samples: consecutive files with one key. Pictures stay encoded here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
+use crate::caption;
+use crate::config::Limits;
 use crate::drops::{Cause, Dropped};
+use crate::json::Json;
 use crate::place::Place;
 use crate::tar::{Member, Members, TarError};
+use crate::wanted::Wanted;
 
 /// Extensions of pictures, the preferred one first.
 const IMAGES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
 
 /// Extensions of captions, the preferred one first.
 const CAPTIONS: [&str; 3] = ["text", "txt", "caption"];
+
+/// The longest path of a member, in bytes: what a file system takes.
+const LONGEST_PATH: usize = 4096;
+
+/// The most members of one sample.
+const MOST_MEMBERS: usize = 1000;
 
 /// A picture, still encoded, and what it may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +35,29 @@ pub struct Sample {
     pub key: String,
     /// The picture file.
     pub image: Vec<u8>,
-    /// The captions, one of which is drawn whenever the sample is delivered. A shard has one a picture.
+    /// The captions, at least one, one of which is drawn whenever the sample is delivered.
     pub captions: Vec<String>,
 }
 
 impl Sample {
+    /// A sample with those of `captions` that say something.
+    ///
+    /// # Errors
+    /// None of them does; in words, after the sample's name.
+    pub(crate) fn new(
+        shard: &Arc<str>,
+        key: String,
+        image: Vec<u8>,
+        captions: Vec<String>,
+    ) -> Result<Self, (Cause, String)> {
+        Ok(Sample {
+            shard: Arc::clone(shard),
+            key,
+            image,
+            captions: caption::usable(captions)?,
+        })
+    }
+
     /// What messages call it.
     pub fn name(&self) -> String {
         format!("{}: {}", self.shard, self.key)
@@ -50,7 +78,8 @@ pub enum Found {
 pub struct Samples<R> {
     shard: Arc<str>,
     members: Members<R>,
-    max_member_bytes: u64,
+    limits: Limits,
+    wanted: Arc<Wanted>,
     group: Option<Group>,
     ready: VecDeque<(Place, Found)>,
     /// Number of the next find.
@@ -64,16 +93,17 @@ pub struct Samples<R> {
 
 impl<R: Read> Samples<R> {
     /// The samples of the archive that `reader` yields; `shard` is its name.
-    pub fn new(shard: Arc<str>, reader: R, max_member_bytes: u64) -> Self {
-        Self::starting_at(Place::START, shard, reader, max_member_bytes)
+    pub fn new(shard: Arc<str>, reader: R, limits: Limits, wanted: Arc<Wanted>) -> Self {
+        Self::starting_at(Place::START, shard, reader, limits, wanted)
     }
 
     /// The samples from the place `from` on, where `reader` stands.
-    pub fn starting_at(from: Place, shard: Arc<str>, reader: R, max_member_bytes: u64) -> Self {
+    pub fn starting_at(from: Place, shard: Arc<str>, reader: R, limits: Limits, wanted: Arc<Wanted>) -> Self {
         Samples {
             shard,
             members: Members::starting_at(from.at, reader),
-            max_member_bytes,
+            limits,
+            wanted,
             group: None,
             ready: VecDeque::new(),
             ordinal: from.ordinal,
@@ -98,6 +128,16 @@ impl<R: Read> Samples<R> {
             return Ok(());
         };
         self.member = member.at;
+        if member.path.len() > LONGEST_PATH {
+            if self.group.is_some() {
+                self.end_group();
+                self.next_member = Some(member);
+                return Ok(());
+            }
+            let why = format!("has a member with a path of {} bytes", member.path.len());
+            self.drop_shard(Cause::UnsafePath, &why);
+            return Ok(());
+        }
         let Some((key, extension)) = key_and_extension(&member.path) else {
             return Ok(());
         };
@@ -114,28 +154,29 @@ impl<R: Read> Samples<R> {
             }
             self.group = Some(Group::new(key, member.at));
         }
-        let image = IMAGES.iter().position(|&known| known == extension);
-        let caption = CAPTIONS.iter().position(|&known| known == extension);
         let Some(group) = &mut self.group else {
             return Ok(());
         };
-        group.extensions.push(extension);
-        if image.is_none() && caption.is_none() {
+        let kind = Kind::of(&extension, &self.wanted);
+        group.take_note(extension);
+        let Some(kind) = kind.filter(|_| group.refused.is_none()) else {
             return Ok(());
-        }
-        if member.size > self.max_member_bytes {
-            let limit = self.max_member_bytes;
-            group.oversized = Some(format!(
-                "{} has {} bytes, the limit is {limit}",
-                member.path, member.size
-            ));
+        };
+        let limit = match kind {
+            Kind::Image(_) => self.limits.max_member_bytes,
+            Kind::Caption(_) | Kind::Json => self.limits.max_text_bytes.min(self.limits.max_member_bytes),
+        };
+        if member.size > limit {
+            let Member { path, size, .. } = member;
+            let why = format!("has {path} with {size} bytes, the limit is {limit}");
+            group.refused = Some((Cause::OversizedMember, why));
             return Ok(());
         }
         let bytes = self.members.read()?;
-        if let Some(rank) = image {
-            keep_preferred(&mut group.image, rank, bytes);
-        } else if let Some(rank) = caption {
-            keep_preferred(&mut group.caption, rank, bytes);
+        match kind {
+            Kind::Image(rank) => keep_preferred(&mut group.image, rank, bytes),
+            Kind::Caption(rank) => keep_preferred(&mut group.caption, rank, bytes),
+            Kind::Json => group.json = Some(bytes),
         }
         Ok(())
     }
@@ -144,7 +185,7 @@ impl<R: Read> Samples<R> {
     fn end_group(&mut self) {
         if let Some(group) = self.group.take() {
             let at = group.at;
-            let found = group.finish(&self.shard);
+            let found = group.finish(&self.shard, &self.wanted);
             self.found(at, found);
         }
     }
@@ -161,7 +202,7 @@ impl<R: Read> Samples<R> {
         self.ended = true;
         if let Some(group) = self.group.take() {
             let at = group.at;
-            match group.finish(&self.shard) {
+            match group.finish(&self.shard, &self.wanted) {
                 sample @ Found::Sample(_) => self.found(at, sample),
                 // Read again from here, the shard breaks off again.
                 Found::Dropped(_) => self.member = at,
@@ -202,55 +243,105 @@ impl<R: Read> Iterator for Samples<R> {
     }
 }
 
+/// What a member is to its sample; the preferred ones have the lowest rank.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Image(usize),
+    Caption(usize),
+    Json,
+}
+
+impl Kind {
+    /// By the extension; `None` for what is not read.
+    fn of(extension: &str, wanted: &Wanted) -> Option<Self> {
+        let rank = |list: &[&str]| list.iter().position(|&known| known == extension);
+        if let Some(rank) = rank(&IMAGES) {
+            return Some(Kind::Image(rank));
+        }
+        match extension {
+            "json" => wanted.reads_json().then_some(Kind::Json),
+            _ if wanted.caption_key.is_some() => None,
+            _ => rank(&CAPTIONS).map(Kind::Caption),
+        }
+    }
+}
+
 /// Consecutive members with one key.
 #[derive(Debug)]
 struct Group {
     /// Where its first member begins.
     at: u64,
     key: String,
-    extensions: Vec<String>,
+    /// In the order of the alphabet.
+    extensions: BTreeSet<String>,
     image: Option<(usize, Vec<u8>)>,
     caption: Option<(usize, Vec<u8>)>,
-    oversized: Option<String>,
+    json: Option<Vec<u8>>,
+    /// Why it is no sample, whatever else belongs to it.
+    refused: Option<(Cause, String)>,
 }
 
 impl Group {
     fn new(key: String, at: u64) -> Self {
+        // Nothing is ever written under this path. But who wrote the archive hoped so.
+        let refused = key.split('/').any(|part| part == "..").then(|| {
+            (
+                Cause::UnsafePath,
+                "has a path that leads out of the archive".into(),
+            )
+        });
         Group {
             at,
             key,
-            extensions: Vec::new(),
+            extensions: BTreeSet::new(),
             image: None,
             caption: None,
-            oversized: None,
+            json: None,
+            refused,
         }
     }
 
-    fn finish(self, shard: &Arc<str>) -> Found {
-        let key = self.key;
-        let extensions = self.extensions;
-        let dropped =
-            |cause, why: &str| Found::Dropped(Dropped::new(cause, &format!("{shard}: {key} {why}")));
-        let found = || format!("(found {})", extensions.join(", "));
-        if let Some(why) = self.oversized {
-            return dropped(Cause::OversizedMember, &why);
+    fn take_note(&mut self, extension: String) {
+        self.extensions.insert(extension);
+        if self.extensions.len() > MOST_MEMBERS {
+            let why = format!("has more than {MOST_MEMBERS} members");
+            self.refused = Some((Cause::OversizedMember, why));
         }
+    }
+
+    fn finish(self, shard: &Arc<str>, wanted: &Wanted) -> Found {
+        let name = format!("{shard}: {}", self.key);
+        match self.sample(shard, wanted) {
+            Ok(sample) => Found::Sample(sample),
+            Err((cause, why)) => Found::Dropped(Dropped::new(cause, &format!("{name} {why}"))),
+        }
+    }
+
+    fn sample(self, shard: &Arc<str>, wanted: &Wanted) -> Result<Sample, (Cause, String)> {
+        if let Some(refused) = self.refused {
+            return Err(refused);
+        }
+        let extensions = self.extensions;
+        let found = |cause| {
+            let extensions: Vec<String> = extensions.into_iter().collect();
+            (cause, format!("(found {})", extensions.join(", ")))
+        };
         let Some((_, image)) = self.image else {
-            return dropped(Cause::MissingImage, &found());
+            return Err(found(Cause::MissingImage));
         };
-        let Some((_, caption)) = self.caption else {
-            return dropped(Cause::MissingCaption, &found());
+        let json = self.json.map(|bytes| Json::parse(&bytes)).transpose();
+        let json = json.map_err(|why| (Cause::BadJson, why))?;
+        let captions = match (&wanted.caption_key, self.caption) {
+            (Some(key), _) => wanted.captions(key, json.as_ref())?,
+            (None, None) => return Err(found(Cause::MissingCaption)),
+            (None, Some((_, bytes))) => match caption::from_file(bytes) {
+                Some(text) => vec![text],
+                None => return Err(found(Cause::CaptionNotUtf8)),
+            },
         };
-        let Ok(caption) = String::from_utf8(caption) else {
-            return dropped(Cause::CaptionNotUtf8, &found());
-        };
-        let shard = Arc::clone(shard);
-        Found::Sample(Sample {
-            shard,
-            key,
-            image,
-            captions: vec![caption],
-        })
+        let sample = Sample::new(shard, self.key, image, captions)?;
+        wanted.scores(json.as_ref())?;
+        Ok(sample)
     }
 }
 

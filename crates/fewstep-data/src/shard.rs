@@ -10,6 +10,7 @@ use crate::config::Limits;
 use crate::place::Place;
 use crate::sample::{Found, Samples};
 use crate::source::Source;
+use crate::wanted::Wanted;
 
 /// What a shard holds, in its own order, each with its place.
 pub type Finds = Box<dyn Iterator<Item = (Place, Found)> + Send>;
@@ -45,12 +46,13 @@ pub trait Shard: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Archive {
     source: Arc<dyn Source>,
+    wanted: Arc<Wanted>,
 }
 
 impl Archive {
-    /// The archive that `source` yields.
-    pub fn new(source: Arc<dyn Source>) -> Self {
-        Archive { source }
+    /// The archive that `source` yields, of which the samples are taken that are `wanted`.
+    pub fn new(source: Arc<dyn Source>, wanted: Arc<Wanted>) -> Self {
+        Archive { source, wanted }
     }
 }
 
@@ -65,7 +67,8 @@ impl Shard for Archive {
             from,
             self.name().into(),
             reader,
-            limits.max_member_bytes,
+            *limits,
+            Arc::clone(&self.wanted),
         )))
     }
 

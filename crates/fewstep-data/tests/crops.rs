@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Folder, archive, batches, picture};
-use fewstep_data::{Batch, Crop, DataConfig, Flip, Loader, PictureSizes};
+use fewstep_data::{Batch, Crop, DataConfig, Flip, Loader, PictureSizes, Wanted};
 use image::ImageFormat;
 
 const SIDE: u32 = 8;
@@ -129,10 +129,25 @@ fn the_sizes_are_those_of_the_reference() {
 }
 
 #[test]
-fn small_pictures_are_enlarged_and_told_as_they_were() {
+fn small_pictures_are_dropped_or_else_enlarged_and_told_as_they_were() {
     let folder = folder(6, 3);
-    let mut loader = Loader::new(config(&folder, Crop::Center, Flip::Never)).unwrap();
-    let batch = loader.next_batch().unwrap();
+    let with = |min_size| DataConfig {
+        wanted: Wanted {
+            min_size,
+            ..Wanted::default()
+        },
+        ..config(&folder, Crop::Center, Flip::Never)
+    };
+    let error = Loader::new(with(None))
+        .unwrap()
+        .next_batch()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("a has 6 x 3 pixels, the shorter side must have 8") && error.contains("--min_size"),
+        "{error}"
+    );
+    let batch = Loader::new(with(Some(3))).unwrap().next_batch().unwrap();
     assert_eq!(batch.pixels.len(), 3 * 8 * 8);
     assert!(batch.pixels.iter().all(|level| (-1.0..=1.0).contains(level)));
     // 3 x 6 becomes 8 x 16.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Folder, archive, batches, captions, png, sound_shard};
-use fewstep_data::{Cause, DataConfig, DataError, Limits, Loader, Origin};
+use fewstep_data::{Cause, DataConfig, DataError, Limits, Loader, Origin, Wanted};
 
 #[test]
 fn bad_pictures_take_no_number_and_change_no_thread_count() {
@@ -136,6 +136,11 @@ fn limits_drop_what_is_beyond_them() {
         ..Limits::default()
     });
     assert_eq!(drops.count(Cause::OversizedPicture), 3);
+    let drops = with(Limits {
+        max_side: 23,
+        ..Limits::default()
+    });
+    assert_eq!(drops.count(Cause::OversizedPicture), 3);
 }
 
 #[test]
@@ -144,6 +149,10 @@ fn a_strip_that_would_grow_beyond_the_limit_is_dropped() {
     let folder = Folder::of(&[archive(&[("a.png", &strip), ("a.txt", b"x")]), sound_shard(0, 3)]);
     let mut loader = Loader::new(DataConfig {
         resolution: 64,
+        wanted: Wanted {
+            min_size: Some(0),
+            ..Wanted::default()
+        },
         limits: Limits {
             // 64 x 256000 pixels after the resize.
             max_pixels: 1_000_000,

@@ -11,7 +11,7 @@ use common::{batches, captions, png};
 use fewstep_data::inspect::Inspection;
 use fewstep_data::pack::{PackConfig, PackError, Packed, pack};
 use fewstep_data::tar::Members;
-use fewstep_data::{Cause, DataConfig, Limits, Loader, Origin, PictureFolder, spec};
+use fewstep_data::{Cause, DataConfig, Limits, Loader, Origin, PictureFolder, Wanted, spec};
 use tempfile::TempDir;
 
 /// Seven pictures with the captions "0" to "6", and one without a caption.
@@ -165,8 +165,16 @@ fn nothing_to_pack_leaves_nothing() {
 fn an_inspection_counts_as_a_loader_does() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/data");
     let mut found = Inspection::default();
+    let config = DataConfig {
+        resolution: 32,
+        wanted: Wanted {
+            min_size: Some(0),
+            ..Wanted::default()
+        },
+        ..DataConfig::default()
+    };
     for source in spec::expand(&[format!("{data}/{{defects,cut,no_tar,lost}}.tar")]).unwrap() {
-        found.add(&source, 32, Limits::default());
+        found.add(&source, &config);
     }
     assert_eq!((found.shards, found.samples), (4, 12 + 8));
     for (cause, count) in [

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::archive;
-use fewstep_data::Cause;
 use fewstep_data::sample::{Found, Samples};
+use fewstep_data::{Cause, Limits, Unscored, Wanted};
 
 const LIMIT: u64 = 1000;
 
@@ -16,7 +18,16 @@ fn finds(members: &[(&str, &[u8])]) -> Vec<String> {
 }
 
 fn finds_in(bytes: &[u8]) -> Vec<String> {
-    Samples::new("s.tar".into(), bytes, LIMIT)
+    wanted_in(bytes, Wanted::default())
+}
+
+fn wanted_in(bytes: &[u8], wanted: Wanted) -> Vec<String> {
+    let limits = Limits {
+        max_member_bytes: LIMIT,
+        max_text_bytes: LIMIT / 2,
+        ..Limits::default()
+    };
+    Samples::new("s.tar".into(), bytes, limits, Arc::new(wanted))
         .map(|(_, found)| match found {
             Found::Sample(sample) => format!(
                 "{}={} {}",
@@ -115,19 +126,25 @@ fn each_incomplete_sample_is_dropped_once_and_named() {
         ("e.jpg", b"E"),
         ("e.txt", b"a large member that is not needed is not read"),
         ("f.jpg", b"F"),
-        ("f.txt", b""),
+        ("f.txt", b" \n"),
+        ("g.jpg", b"G"),
+        ("g.txt", &big[..LIMIT as usize / 2 + 1]),
     ];
     let finds = finds(members);
     assert_eq!(finds[0], "MissingImage: s.tar: a (found txt)");
-    assert_eq!(finds[1], "MissingCaption: s.tar: b (found jpg, cls)");
+    assert_eq!(finds[1], "MissingCaption: s.tar: b (found cls, jpg)");
     assert_eq!(
         finds[2],
-        "OversizedMember: s.tar: c c.jpg has 1001 bytes, the limit is 1000"
+        "OversizedMember: s.tar: c has c.jpg with 1001 bytes, the limit is 1000"
     );
     assert_eq!(finds[3], "CaptionNotUtf8: s.tar: d (found jpg, txt)");
     assert!(finds[4].starts_with("e="));
-    assert_eq!(finds[5], "f= F");
-    assert_eq!(finds.len(), 6);
+    assert_eq!(finds[5], "EmptyCaption: s.tar: f has an empty caption");
+    assert_eq!(
+        finds[6],
+        "OversizedMember: s.tar: g has g.txt with 501 bytes, the limit is 500"
+    );
+    assert_eq!(finds.len(), 7);
 }
 
 #[test]
@@ -154,4 +171,129 @@ fn a_shard_without_samples_is_counted() {
     assert_eq!(finds(&[("README", b"")]), ["EmptyShard: s.tar holds no samples"]);
     // One that holds only useless ones is not empty.
     assert_eq!(finds(&[("a.txt", b"")]), ["MissingImage: s.tar: a (found txt)"]);
+}
+
+#[test]
+fn captions_lose_what_editors_put_around_them() {
+    let members: &[(&str, &[u8])] = &[("a.jpg", b"A"), ("a.txt", b"\xef\xbb\xbf a fox\r\n")];
+    assert_eq!(finds(members), ["a=a fox A"]);
+}
+
+#[test]
+fn a_path_that_leads_out_is_refused_once_a_sample() {
+    // The archive's writer would not make such a path.
+    let mut header = tar::Header::new_ustar();
+    let path = b"../../etc/a.jpg";
+    header.as_mut_bytes()[..path.len()].copy_from_slice(path);
+    header.set_size(1);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend(b"A");
+    bytes.resize(1024, 0);
+    header.as_mut_bytes()[12..15].copy_from_slice(b"txt");
+    header.set_cksum();
+    bytes.extend(header.as_bytes());
+    bytes.extend(b"x");
+    bytes.resize(2048, 0);
+    bytes.extend(archive(&[("b..c/b.jpg", b"B"), ("b..c/b.txt", b"y")]));
+    assert_eq!(
+        finds_in(&bytes),
+        [
+            "UnsafePath: s.tar: ../../etc/a has a path that leads out of the archive",
+            "b..c/b=y B"
+        ]
+    );
+}
+
+#[test]
+fn names_without_end_take_no_memory() {
+    let long = format!("{}.jpg", "x".repeat(5000));
+    let many: Vec<String> = (0..1002).map(|n| format!("a.{n}")).collect();
+    let mut members: Vec<(&str, &[u8])> = vec![(&long, b"A")];
+    members.extend(many.iter().map(|name| (&**name, b"".as_slice())));
+    members.extend([("b.jpg", b"B".as_slice()), ("b.txt", b"x")]);
+    let finds = finds(&members);
+    assert_eq!(
+        finds,
+        [
+            "UnsafePath: s.tar has a member with a path of 5004 bytes",
+            "OversizedMember: s.tar: a has more than 1000 members",
+            "b=x B"
+        ]
+    );
+}
+
+const SCORED: &[(&str, &[u8])] = &[
+    ("a.jpg", b"A"),
+    ("a.txt", b"file"),
+    (
+        "a.json",
+        br#"{"caption": "from json", "pwatermark": 0.2, "aesthetic": NaN}"#,
+    ),
+    (
+        "b.json",
+        br#"{"caption": ["one", " ", "two"], "pwatermark": 0.8}"#,
+    ),
+    ("b.jpg", b"B"),
+    ("c.jpg", b"C"),
+    ("c.txt", b"file"),
+    ("d.jpg", b"D"),
+    ("d.txt", b"file"),
+    ("d.json", b"{ broken"),
+    ("e.jpg", b"E"),
+    ("e.json", br#"{"caption": 7, "pwatermark": null}"#),
+];
+
+#[test]
+fn captions_may_come_from_the_json() {
+    let wanted = Wanted {
+        caption_key: Some("caption".into()),
+        ..Wanted::default()
+    };
+    let finds = wanted_in(&archive(SCORED), wanted);
+    assert_eq!(finds[..2], ["a=from json A", "b=one|two B"]);
+    assert_eq!(
+        finds[2],
+        "MissingCaption: s.tar: c has no JSON, and so no caption"
+    );
+    assert!(
+        finds[3].starts_with("BadJson: s.tar: d has a JSON that is no object: "),
+        "{finds:?}"
+    );
+    assert_eq!(finds[4], "BadJson: s.tar: e holds no text in caption");
+}
+
+#[test]
+fn samples_may_be_chosen_by_scores_of_their_json() {
+    let mut wanted = Wanted {
+        max_pwatermark: Some(0.5),
+        ..Wanted::default()
+    };
+    let finds = wanted_in(&archive(SCORED), wanted.clone());
+    assert_eq!(finds[0], "a=file A");
+    assert_eq!(finds[1], "MissingCaption: s.tar: b (found jpg, json)");
+    assert_eq!(finds[2], "Unscored: s.tar: c has no JSON, and so no pwatermark");
+    assert!(finds[3].starts_with("BadJson: s.tar: d "), "{finds:?}");
+    wanted.caption_key = Some("caption".into());
+    wanted.unscored = Unscored::Keep;
+    let finds = wanted_in(&archive(&SCORED[..5]), wanted.clone());
+    assert_eq!(
+        finds[1],
+        "Watermark: s.tar: b has pwatermark 0.8, the limit is 0.5"
+    );
+    wanted.unscored = Unscored::Drop;
+    wanted.min_aesthetic = Some(5.0);
+    let finds = wanted_in(&archive(&SCORED[..3]), wanted);
+    assert_eq!(
+        finds,
+        [
+            "Unscored: s.tar: a has no number aesthetic in its JSON, whose keys are caption, pwatermark, \
+          aesthetic"
+        ]
+    );
+}
+
+#[test]
+fn json_that_nobody_asks_for_is_not_read() {
+    assert_eq!(finds(&SCORED[7..10]), ["d=file D"]);
 }

@@ -20,6 +20,7 @@ pub mod conditioning;
 pub mod device;
 pub mod student;
 
+mod data;
 mod micro_batch;
 
 pub mod ema;
@@ -44,6 +45,7 @@ pub mod plan;
 pub mod replay;
 
 pub use config::{Config, ConfigError};
+pub use data::data_config;
 pub use error::TrainError;
 pub use metrics::StepMetrics;
 pub use observer::{Ending, Event, Observer, Report, Start};

@@ -2,10 +2,7 @@
 
 use std::time::Instant;
 
-use fewstep_data::{
-    Crop, DataConfig, Drawing, Flip, Interpolation as Filter, Loader, Origin, PictureFolder,
-    Resumed as DataResumed,
-};
+use fewstep_data::{Loader, Resumed as DataResumed};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::weights::Folder;
 use serde_json::json;
@@ -13,7 +10,8 @@ use tch::{Device, Kind};
 
 use crate::checkpoint::{self, Checkpoint, State};
 use crate::conditioning::Conditioner;
-use crate::config::{Config, Interpolation, MixedPrecision};
+use crate::config::{Config, MixedPrecision};
+use crate::data::data_config;
 use crate::draw::Draws;
 use crate::error::TrainError;
 use crate::metrics::MetricsFile;
@@ -171,55 +169,4 @@ fn records(
         metrics.event("resume", step, more)?;
     }
     Ok(metrics)
-}
-
-fn data_config(config: &Config) -> DataConfig {
-    let data = &config.data;
-    DataConfig {
-        origin: origin(data),
-        resolution: config.resolution(),
-        batch_size: data.train_batch_size as usize,
-        num_workers: data.dataloader_num_workers as usize,
-        seed: config.run.seed,
-        interpolation: match data.interpolation_type {
-            Interpolation::Bilinear => Filter::Bilinear,
-            Interpolation::Bicubic => Filter::Bicubic,
-            Interpolation::Box => Filter::Box,
-            Interpolation::Nearest => Filter::Nearest,
-            Interpolation::NearestExact => Filter::NearestExact,
-            Interpolation::Hamming => Filter::Hamming,
-            Interpolation::Lanczos => Filter::Lanczos,
-        },
-        crop: if data.center_crop || data.use_fix_crop_and_size {
-            Crop::Center
-        } else {
-            Crop::Random
-        },
-        flip: if data.random_flip {
-            Flip::Random
-        } else {
-            Flip::Never
-        },
-        shuffle_window: data.shuffle_buffer_size as usize,
-        drawing: if data.resample {
-            Drawing::WithReplacement
-        } else {
-            Drawing::EachOnce
-        },
-        ..DataConfig::default()
-    }
-}
-
-fn origin(data: &crate::config::DataConfig) -> Origin {
-    let Some(path) = &data.train_data_dir else {
-        return Origin::Shards(data.train_shards_path_or_url.clone());
-    };
-    let mut folder = PictureFolder::new(path);
-    if let Some(column) = &data.image_column {
-        folder.image_column = column.clone();
-    }
-    if let Some(column) = &data.caption_column {
-        folder.caption_column = column.clone();
-    }
-    Origin::Folder(folder)
 }

@@ -193,6 +193,7 @@ fn goes_on_three_times(flags: &[(&str, &str)], files: &[&str]) -> Vec<Value> {
             ("gradient_accumulation_steps", "2"),
             ("max_train_steps", steps),
             ("dataloader_num_workers", threads),
+            ("min_size", "0"),
         ]);
         train(&options(output_dir, &all))
     };

@@ -3,6 +3,7 @@
 //! It knows nothing of how a command does its work: each is a file in [`commands`].
 
 mod argv;
+mod choice_flags;
 mod cli;
 mod commands;
 mod device;

@@ -97,7 +97,8 @@ impl clap::Args for TrainFlags {
     }
 }
 
-fn declare(flag: &Flag) -> Arg {
+/// An option of the trainer as a flag.
+pub(crate) fn declare(flag: &Flag) -> Arg {
     let arg = Arg::new(flag.name)
         .long(flag.name)
         .help_heading(heading(flag.section))
@@ -176,7 +177,7 @@ impl clap::FromArgMatches for TrainFlags {
 }
 
 /// The words given for a flag, if it was given.
-fn words(matches: &ArgMatches, name: &str) -> Option<Vec<String>> {
+pub(crate) fn words(matches: &ArgMatches, name: &str) -> Option<Vec<String>> {
     if matches.value_source(name)? != ValueSource::CommandLine {
         return None;
     }

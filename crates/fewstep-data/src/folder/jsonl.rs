@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::FolderError;
 use super::columns::{self, FILE_NAME};
 use super::metadata::{Entry, Line, entry};
+use crate::caption;
 use crate::config::PictureFolder;
 use crate::drops::Cause;
 
@@ -53,21 +54,7 @@ fn row(text: &[u8], base: &Path, folder: &PictureFolder, seen: &mut Seen) -> Res
         Some(_) => return Err(bad("holds no text where the picture's name should be".into())),
         None => return Err(bad("names no picture".into())),
     };
-    let captions = match caption {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::String(caption)) => vec![caption.clone()],
-        Some(Value::Array(list)) => list
-            .iter()
-            .map(|caption| caption.as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or_else(|| {
-                bad(format!(
-                    "lists something else than texts in {}",
-                    folder.caption_column
-                ))
-            })?,
-        Some(_) => return Err(bad(format!("holds no text in {}", folder.caption_column))),
-    };
+    let captions = caption::from_json(caption, &folder.caption_column).map_err(bad)?;
     entry(base, picture, captions)
 }
 

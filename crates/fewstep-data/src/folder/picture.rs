@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::caption;
 use crate::config::Limits;
 use crate::drops::{Cause, Dropped};
 use crate::place::Place;
@@ -63,18 +64,19 @@ impl Picture {
     }
 
     fn find(&self, limits: &Limits) -> Found {
-        match self.sample(limits.max_member_bytes) {
+        match self.sample(limits) {
             Ok(sample) => Found::Sample(sample),
             Err((cause, why)) => Found::Dropped(Dropped::new(cause, &format!("{} {why}", self.name))),
         }
     }
 
-    fn sample(&self, limit: u64) -> Result<Sample, (Cause, String)> {
+    fn sample(&self, limits: &Limits) -> Result<Sample, (Cause, String)> {
         let (captions, row) = match &self.content {
             Content::Captions(captions, row) => (captions.clone(), row.as_str()),
-            Content::CaptionFile(file, _) => (vec![self.caption(file, limit)?], ""),
+            Content::CaptionFile(file, _) => (vec![self.caption(file, limits.max_text_bytes)?], ""),
             Content::Dropped(cause, why) => return Err((*cause, why.clone())),
         };
+        let limit = limits.max_member_bytes;
         let image = read(&self.root.join(&self.file), limit).map_err(|unread| match unread {
             Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound => (
                 Cause::MissingImage,
@@ -82,15 +84,10 @@ impl Picture {
             ),
             unread => unread.because(limit),
         })?;
-        Ok(Sample {
-            shard: Arc::clone(&self.folder),
-            key: self.file.display().to_string(),
-            image,
-            captions,
-        })
+        Sample::new(&self.folder, self.file.display().to_string(), image, captions)
     }
 
-    /// A caption's file, without the white space around it that editors leave.
+    /// What a caption's file says.
     fn caption(&self, file: &Path, limit: u64) -> Result<String, (Cause, String)> {
         let fail = |cause, why: &str| {
             (
@@ -102,8 +99,7 @@ impl Picture {
             let (cause, why) = unread.because(limit);
             fail(cause, &why)
         })?;
-        let text = String::from_utf8(bytes).map_err(|_| fail(Cause::CaptionNotUtf8, "is not UTF-8"))?;
-        Ok(text.trim_start_matches('\u{feff}').trim().to_owned())
+        caption::from_file(bytes).ok_or_else(|| fail(Cause::CaptionNotUtf8, "is not UTF-8"))
     }
 }
 

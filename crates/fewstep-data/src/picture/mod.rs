@@ -6,8 +6,10 @@ mod decode;
 mod interpolation;
 mod nearest;
 mod resize;
+mod turn;
 
 pub use crop::{Facing, Square, center, write_square};
-pub use decode::{DecodeError, Rgb, decode};
+pub use decode::{DecodeError, Opened, Rgb, decode, open};
 pub use interpolation::{Interpolation, UnknownInterpolation};
 pub use resize::{PictureResizer, ResizeError, shorter_side_to};
+pub use turn::{Turn, turned};

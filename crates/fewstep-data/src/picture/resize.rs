@@ -6,6 +6,7 @@ use fast_image_resize::pixels::{U8x3, U16x3};
 use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::nearest::nearest;
+use super::turn::{Turn, turned};
 use super::{Interpolation, Rgb};
 
 /// Why a picture cannot be resized.
@@ -35,16 +36,52 @@ pub struct PictureResizer {
 }
 
 impl PictureResizer {
-    /// `picture` with `height` x `width` pixels; unchanged where it has that size already. It is within one level of
-    /// Pillow's result; nearest and box are equal to it.
+    /// `picture` turned upright, then resized to `height` x `width`; not resized where it has that size already. It is
+    /// within one level of Pillow's result; nearest and box are equal to it.
     ///
     /// # Errors
     /// Sizes of zero, or a picture whose pixels do not fit its size.
+    pub fn upright(
+        &mut self,
+        picture: Rgb,
+        turn: Turn,
+        height: u32,
+        width: u32,
+        interpolation: Interpolation,
+    ) -> Result<Rgb, ResizeError> {
+        // What is reduced first is turned faster. But of two pixels at the same distance, these two filters take the
+        // one on the left, which the turn would make the right.
+        let turns_first = match interpolation {
+            Interpolation::Nearest | Interpolation::NearestExact | Interpolation::Box => true,
+            _ => u64::from(height) * u64::from(width) > picture.pixels.len() as u64 / 3,
+        };
+        if turns_first || turn == Turn::NONE {
+            return self.resized(turned(picture, turn), Turn::NONE, (height, width), interpolation);
+        }
+        let resized = self.resized(picture, turn, turn.size((height, width)), interpolation)?;
+        Ok(turned(resized, turn))
+    }
+
+    /// `picture`, which is upright, resized to `height` x `width`.
+    ///
+    /// # Errors
+    /// As [`upright`](Self::upright).
     pub fn resize(
         &mut self,
         picture: Rgb,
         height: u32,
         width: u32,
+        interpolation: Interpolation,
+    ) -> Result<Rgb, ResizeError> {
+        self.resized(picture, Turn::NONE, (height, width), interpolation)
+    }
+
+    /// Resizes a picture that `turn` will turn afterwards.
+    fn resized(
+        &mut self,
+        picture: Rgb,
+        turn: Turn,
+        (height, width): (u32, u32),
         interpolation: Interpolation,
     ) -> Result<Rgb, ResizeError> {
         if (height, width) == (picture.height, picture.width) {
@@ -61,7 +98,7 @@ impl PictureResizer {
             Interpolation::Lanczos => FilterType::Lanczos3,
         };
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-        let (first, second) = passes(&picture, height, width);
+        let (first, second) = passes(&picture, turn, (height, width));
         let fail = |reason: String| ResizeError {
             width,
             height,
@@ -104,15 +141,17 @@ fn pass<P: PixelTrait>(
 }
 
 /// (height, width) after the first and the second pass. Pillow goes across first, except, since version 13, where it
-/// reduces a picture more than twice as tall as wide.
-fn passes(picture: &Rgb, height: u32, width: u32) -> ((u32, u32), (u32, u32)) {
-    let is_tall = u64::from(picture.height) > 2 * u64::from(picture.width);
-    let first = if height < picture.height && is_tall {
-        (height, picture.width)
+/// reduces a picture more than twice as tall as wide. For it, the picture is turned already.
+fn passes(picture: &Rgb, turn: Turn, target: (u32, u32)) -> ((u32, u32), (u32, u32)) {
+    let source = turn.size((picture.height, picture.width));
+    let (height, width) = turn.size(target);
+    let is_tall = u64::from(source.0) > 2 * u64::from(source.1);
+    let first = if height < source.0 && is_tall {
+        (height, source.1)
     } else {
-        (picture.height, width)
+        (source.0, width)
     };
-    (first, (height, width))
+    (turn.size(first), target)
 }
 
 /// How values are kept during a pass. The resizer's 8-bit path has short coefficients: its result is off by one now and

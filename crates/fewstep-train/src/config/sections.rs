@@ -178,6 +178,22 @@ sections! {
         use_fix_crop_and_size: bool = false,
         /// Mirror half of the pictures.
         random_flip: bool = false,
+        /// Leave out pictures whose shorter side has fewer pixels; those between this and the resolution are
+        /// enlarged, with 0 all that are smaller. The resolution unless given: nothing is enlarged.
+        min_size: Option<u32> = None,
+        /// Leave out samples of shards whose JSON gives a higher probability of a watermark.
+        max_pwatermark: Option<f64> = None,
+        /// Leave out samples of shards whose JSON gives a lower aesthetic score.
+        min_aesthetic: Option<f64> = None,
+        /// With max_pwatermark: the key of the JSON with the probability; pwatermark unless given.
+        pwatermark_key: Option<String> = None,
+        /// With min_aesthetic: the key of the JSON with the score; aesthetic unless given.
+        aesthetic_key: Option<String> = None,
+        /// With max_pwatermark or min_aesthetic: take samples without such a number too.
+        keep_unscored: bool = false,
+        /// With train_shards_path_or_url: the key of the samples' JSON with the caption, instead of a .txt,
+        /// .text or .caption file. Of a list of captions one is drawn each time.
+        caption_key: Option<String> = None,
         /// Samples that the shuffle window over the shards (or the folder) holds.
         shuffle_buffer_size: u32 = 1000,
         /// Draw the shards of an epoch with replacement, as the reference does: as many as there are, each from

@@ -24,8 +24,12 @@ impl Config {
         self.validate_together()
     }
 
-    /// Exactly one origin of the data, and no flag that has no part in it.
-    fn validate_data(&self) -> Result<(), ConfigError> {
+    /// Checks where the data come from, and which of them are taken: exactly one origin, and no flag that has no part
+    /// in it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, naming its flag.
+    pub fn validate_data(&self) -> Result<(), ConfigError> {
         let data = &self.data;
         match (&data.train_data_dir, data.train_shards_path_or_url.is_empty()) {
             (None, true) => Err(ConfigError::Missing {
@@ -46,8 +50,50 @@ impl Config {
                     "it is for --train_data_dir; shards have no columns".to_owned()
                 })
             }),
-            (Some(_), true) => Ok(()),
+            (Some(_), true) => [
+                ("caption_key", data.caption_key.is_some()),
+                ("max_pwatermark", data.max_pwatermark.is_some()),
+                ("min_aesthetic", data.min_aesthetic.is_some()),
+            ]
+            .into_iter()
+            .try_for_each(|(flag, given)| {
+                check(flag, !given, || {
+                    "it is for shards; the samples of a folder have no JSON (their captions: --caption_column)"
+                        .to_owned()
+                })
+            }),
+        }?;
+        self.validate_scores()
+    }
+
+    /// No flag of the scores without the score that it is about.
+    fn validate_scores(&self) -> Result<(), ConfigError> {
+        let data = &self.data;
+        let (watermark, aesthetic) = (data.max_pwatermark.is_some(), data.min_aesthetic.is_some());
+        for (flag, idle, with) in [
+            (
+                "pwatermark_key",
+                data.pwatermark_key.is_some() && !watermark,
+                "--max_pwatermark",
+            ),
+            (
+                "aesthetic_key",
+                data.aesthetic_key.is_some() && !aesthetic,
+                "--min_aesthetic",
+            ),
+            (
+                "keep_unscored",
+                data.keep_unscored && !watermark && !aesthetic,
+                "--max_pwatermark or --min_aesthetic",
+            ),
+        ] {
+            check(flag, !idle, || format!("it does nothing without {with}"))?;
         }
+        check(
+            "max_pwatermark",
+            data.max_pwatermark.is_none_or(|most| (0.0..=1.0).contains(&most)),
+            || "it is a probability, between 0 and 1".to_owned(),
+        )
     }
 
     fn validate_ranges(&self) -> Result<(), ConfigError> {
@@ -229,6 +275,27 @@ mod tests {
         config(&[steps, ("train_data_dir", "a"), ("caption_column", "words")])
             .validate()
             .unwrap();
+        let idle = error(&[("caption_key", "words"), ("train_data_dir", "a")]);
+        assert!(idle.starts_with("--caption_key: it is for shards"), "{idle}");
+    }
+
+    #[test]
+    fn flags_of_a_score_need_it() {
+        let with = |flags: &[(&str, &str)]| {
+            let shards = [("max_train_steps", "1"), ("train_shards_path_or_url", "b.tar")];
+            config(&[&shards, flags].concat()).validate()
+        };
+        for (flag, word) in [
+            ("pwatermark_key", "p"),
+            ("aesthetic_key", "a"),
+            ("keep_unscored", "true"),
+            ("max_pwatermark", "50"),
+        ] {
+            let error = with(&[(flag, word)]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--{flag}: ")), "{error}");
+        }
+        with(&[("max_pwatermark", "0.5"), ("pwatermark_key", "p")]).unwrap();
+        with(&[("min_aesthetic", "5"), ("keep_unscored", "true")]).unwrap();
     }
 
     #[test]

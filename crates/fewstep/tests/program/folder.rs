@@ -71,6 +71,7 @@ fn parquet_files_train_and_what_is_left_out_is_counted() {
     let flags = [
         "--image_column=jpg",
         "--caption_column=captions",
+        "--min_size=20",
         "--max_train_steps=2",
     ];
     let ran = fewstep(line(&runs.path().join("run"), data.path(), &flags)).ok();

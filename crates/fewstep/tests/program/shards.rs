@@ -54,7 +54,13 @@ fn a_packed_folder_holds_the_folders_captions_and_trains() {
 
 #[test]
 fn an_inspection_names_what_would_be_dropped() {
-    let ran = fewstep(["shards", "inspect", &word(fixture("data/defects.tar"))]).ok();
+    let defects = word(fixture("data/defects.tar"));
+    let text = fewstep(["shards", "inspect", &defects]).failed(1);
+    assert!(
+        text.contains("a lower --min_size enlarges small pictures"),
+        "{text}"
+    );
+    let ran = fewstep(["shards", "inspect", &defects, "--min_size=0"]).ok();
     for words in ["bad picture", "caption is not UTF-8", "no_caption", "keys from "] {
         assert!(ran.stdout.contains(words), "{words}: {}", ran.stdout);
     }

@@ -7,6 +7,7 @@ use parquet::errors::ParquetError;
 
 use super::RowGroup;
 use super::cells::{Cell, Cells};
+use crate::caption;
 use crate::drops::{Cause, Dropped};
 use crate::place::Place;
 use crate::sample::{Found, Sample};
@@ -110,15 +111,11 @@ impl Rows {
         }
         let captions = captions
             .iter()
-            .map(|caption| String::from_utf8(caption.data().to_vec()))
-            .collect::<Result<_, _>>()
-            .map_err(|_| (Cause::CaptionNotUtf8, "has a caption that is not UTF-8".into()))?;
-        Ok(Sample {
-            shard: Arc::clone(&self.file),
-            key: format!("row {}", self.next),
-            image: image.data().to_vec(),
-            captions,
-        })
+            .map(|caption| caption::from_file(caption.data().to_vec()))
+            .collect::<Option<_>>()
+            .ok_or_else(|| (Cause::CaptionNotUtf8, "has a caption that is not UTF-8".into()))?;
+        let key = format!("row {}", self.next);
+        Sample::new(&self.file, key, image.data().to_vec(), captions)
     }
 }
 

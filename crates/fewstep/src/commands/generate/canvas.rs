@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use fewstep_data::Interpolation;
 use fewstep_data::picture::{PictureResizer, Rgb, decode};
+use fewstep_data::{Interpolation, Limits};
 use fewstep_draw::{Purpose, Stream};
 use fewstep_models::pipeline::{Pipeline, Rgb8};
 use tch::{Kind, Tensor};
@@ -154,7 +154,11 @@ impl CanvasFlags {
 fn read(path: &Path) -> anyhow::Result<Rgb> {
     let bytes =
         std::fs::read(path).with_context(|| format!("the picture {} cannot be read", path.display()))?;
-    decode(&bytes, LARGEST).with_context(|| format!("{} is no picture that can be used", path.display()))
+    let limits = Limits {
+        max_pixels: LARGEST,
+        ..Limits::default()
+    };
+    decode(&bytes, &limits).with_context(|| format!("{} is no picture that can be used", path.display()))
 }
 
 fn sized(picture: Rgb, height: u32, width: u32, filter: Interpolation) -> anyhow::Result<Rgb8> {

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use fewstep_data::Limits;
 use fewstep_data::inspect::{Inspection, Spread};
 use fewstep_data::spec;
+use fewstep_train::data_config;
 
 use super::size;
+use crate::choice_flags::ChoiceFlags;
 use crate::terminal;
 
 /// Says what is in WebDataset shards, and what training would leave out and why.
@@ -17,16 +18,15 @@ pub(crate) struct Args {
     /// Shards as for --train_shards_path_or_url: files, folders of .tar files, patterns
     #[arg(value_name = "SHARD", required = true)]
     shards: Vec<String>,
-    /// The side of the square pictures that training would ask for, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 512,
-          value_parser = clap::value_parser!(u32).range(1..=8192))]
-    resolution: u32,
+    #[command(flatten)]
+    choice: ChoiceFlags,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   fewstep shards inspect shards/foxes/00000.tar
-  fewstep shards inspect 'data/{00000..00009}.tar' --resolution 1024
+  fewstep shards inspect 'data/{00000..00009}.tar' --resolution 1024 --min_size 700
+  fewstep shards inspect 'data/{00000..00009}.tar' --max_pwatermark 0.5 --caption_key caption
 
 Every picture is decoded and resized as for training. Exit status: 0, or 1 where not one sample can
 be used.";
@@ -36,17 +36,21 @@ be used.";
 /// # Errors
 /// Shards that do not exist, or of which not one sample can be used.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = data_config(&args.choice.config(&args.shards)?);
     let mut found = Inspection::default();
     let sources = spec::expand(&args.shards)?;
     for (number, source) in sources.iter().enumerate() {
         if sources.len() > 1 {
             terminal::note(&format!("{}/{}  {}", number + 1, sources.len(), source.name()));
         }
-        found.add(source, args.resolution, Limits::default());
+        found.add(source, &config);
     }
     terminal::result(&report(&found));
     if found.samples == 0 {
-        bail!("not one sample of these shards can be used");
+        bail!(
+            "not one sample of these shards can be used{}",
+            found.drops.advice()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
