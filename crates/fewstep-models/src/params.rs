@@ -99,12 +99,12 @@ impl Layout {
         self.maps.iter().map(|&slot| (slot, &self.specs[slot.0]))
     }
 
-    /// The number of numbers in all parameters.
+    /// The number of numbers in all parameters, which a hostile configuration may make as large as it likes.
     pub fn elements(&self) -> i64 {
+        let of_one = |spec: &ParamSpec| spec.shape.iter().fold(1, |n: i64, &size| n.saturating_mul(size));
         self.specs
             .iter()
-            .map(|spec| spec.shape.iter().product::<i64>())
-            .sum()
+            .fold(0, |sum: i64, spec| sum.saturating_add(of_one(spec)))
     }
 }
 

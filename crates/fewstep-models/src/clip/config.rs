@@ -94,7 +94,7 @@ impl ClipTextConfig {
             vocab_size: options.count("vocab_size")?.unwrap_or(49408),
             hidden_size: options.count("hidden_size")?.unwrap_or(512),
             intermediate_size: options.count("intermediate_size")?.unwrap_or(2048),
-            num_hidden_layers: options.count("num_hidden_layers")?.unwrap_or(12),
+            num_hidden_layers: options.layers("num_hidden_layers")?.unwrap_or(12),
             num_attention_heads: options.count("num_attention_heads")?.unwrap_or(8),
             max_position_embeddings: options.count("max_position_embeddings")?.unwrap_or(77),
             layer_norm_eps: options.float("layer_norm_eps")?.unwrap_or(1e-5),

@@ -3,7 +3,6 @@
 //! It knows files; what becomes of a text, the tokenizer knows.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -11,7 +10,7 @@ use tokenizers::AddedToken;
 use tokenizers::models::bpe::{Merges, Vocab};
 
 use super::special::{Special, parse_added};
-use crate::weights::{ModelError, Options, read_json};
+use crate::weights::{ModelError, Options, read_json, read_text};
 
 /// CLIP's longest text, where tokenizer_config.json does not say.
 const DEFAULT_MAX_LENGTH: usize = 77;
@@ -105,7 +104,7 @@ fn read_pair(folder: &Path) -> Result<(Vocab, Merges), ModelError> {
         let remedy = "a CLIP tokenizer has it beside vocab.json".to_owned();
         return Err(ModelError::Missing { path, remedy });
     }
-    let text = fs::read_to_string(&path).map_err(|error| ModelError::io("read", &path, error))?;
+    let text = read_text(&path)?;
     let mut merges = Vec::new();
     for (i, line) in text.lines().enumerate() {
         if line.starts_with("#version") || line.is_empty() {

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::weights::ModelError;
+use crate::weights::{ModelError, check_file};
 
 /// diffusers' name for a file of adapters, in its form of today.
 pub const DIFFUSERS_FILE: &str = "pytorch_lora_weights.safetensors";
@@ -21,7 +21,7 @@ const REFERENCE_COPY: &str = "unet_lora";
 /// The file of tensors that `path` means: itself, or in a folder PEFT's or diffusers' file.
 ///
 /// # Errors
-/// There is none, or only a pickle.
+/// There is none, or only a pickle, or it is a link out of its folder.
 pub(super) fn tensors(path: &Path) -> Result<PathBuf, ModelError> {
     if !path.is_dir() {
         let ending = path.extension().and_then(|ending| ending.to_str());
@@ -31,8 +31,10 @@ pub(super) fn tensors(path: &Path) -> Result<PathBuf, ModelError> {
         };
     }
     for name in [PEFT_FILE, DIFFUSERS_FILE] {
-        if path.join(name).is_file() {
-            return Ok(path.join(name));
+        let file = path.join(name);
+        if file.is_file() {
+            check_file(&file)?;
+            return Ok(file);
         }
     }
     for name in [PEFT_FILE, DIFFUSERS_FILE] {

@@ -246,7 +246,7 @@ pub fn load_unet(
     let beside = student.and_then(Path::parent).map(|run| run.join("scheduler"));
     let scheduler = match beside {
         Some(beside) if beside.is_dir() => beside,
-        _ => folder.path().join("scheduler"),
+        _ => folder.part("scheduler")?,
     };
     Ok((unet, weights, SchedulerConfig::load(&scheduler)?))
 }

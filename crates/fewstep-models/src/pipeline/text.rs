@@ -146,7 +146,7 @@ impl Encoder {
         kind: Kind,
         device: Device,
     ) -> Result<Self, ModelError> {
-        let tokenizer = ClipTokenizer::load(&folder.path().join(tokenizer))?;
+        let tokenizer = ClipTokenizer::load(&folder.part(tokenizer)?)?;
         let (model, weights) = ClipTextModel::load(&folder.component(model)?, kind, device)?;
         Ok(Encoder {
             tokenizer,

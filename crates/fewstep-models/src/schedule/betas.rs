@@ -10,15 +10,18 @@ use super::{BetaSchedule, ScheduleError, SchedulerConfig};
 /// Betas may not exceed this where they come from ratios of a cosine that ends at 0.
 const MAX_COSINE_BETA: f64 = 0.999;
 
+/// Models have a thousand; tables of many more would only take memory.
+const MOST_STEPS: usize = 1_000_000;
+
 /// beta_t for every timestep.
 pub(super) fn betas(config: &SchedulerConfig) -> Result<Vec<f32>, ScheduleError> {
     let steps = match usize::try_from(config.num_train_timesteps) {
-        Ok(steps) if steps > 0 => steps,
+        Ok(steps) if (1..=MOST_STEPS).contains(&steps) => steps,
         _ => {
             return Err(ScheduleError::Range {
                 what: "the scheduler's `num_train_timesteps`",
                 value: config.num_train_timesteps.to_string(),
-                wanted: "at least 1".to_owned(),
+                wanted: format!("from 1 to {MOST_STEPS}"),
             });
         }
     };

@@ -3,7 +3,6 @@
 //! Keys that only steer other samplers are ignored. A value that would change the mathematics and is not
 //! supported is an error that names it.
 
-use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{PredictionType, SampleLimit, ScheduleError};
-use crate::weights::ModelError;
+use crate::weights::{ModelError, read_text};
 
 /// How the betas grow from `beta_start` to `beta_end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +84,7 @@ impl SchedulerConfig {
                 remedy: "it describes the noise that the model was trained with".to_owned(),
             });
         }
-        let text = fs::read_to_string(&path).map_err(|error| ModelError::io("read", &path, error))?;
+        let text = read_text(&path)?;
         let json =
             serde_json::from_str(&without_bare_infinities(&text)).map_err(|source| ModelError::Json {
                 path: path.clone(),

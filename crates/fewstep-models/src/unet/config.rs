@@ -15,6 +15,9 @@ pub(super) const NAME: &str = "UNet2DConditionModel";
 /// Halving a latent more often than this leaves nothing of it.
 const MOST_LEVELS: usize = 12;
 
+/// As many layers a level would not fit into the largest card.
+const MOST_LAYERS: i64 = 16;
+
 /// The kind of a level of the way down or up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockType {
@@ -144,6 +147,10 @@ impl UNetConfig {
             return Err(options.error("block_out_channels", problem));
         }
         let layers_per_block = levels::counts(&options, "layers_per_block", 2, levels)?;
+        if let Some(layers) = layers_per_block.iter().find(|&&layers| layers > MOST_LAYERS) {
+            let problem = format!("is {layers}, but must be at most {MOST_LAYERS}");
+            return Err(options.error("layers_per_block", problem));
+        }
         let layers_per_block: Vec<usize> = layers_per_block.into_iter().map(|n| n as usize).collect();
         let heads = levels::counts(&options, "attention_head_dim", 8, levels)?;
         let heads = match options.get("num_attention_heads") {

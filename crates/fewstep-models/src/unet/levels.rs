@@ -140,6 +140,9 @@ pub(super) fn transformer_layers(
     ))
 }
 
+/// SDXL has ten after one another.
+const MOST_TRANSFORMERS: u64 = 64;
+
 /// Brings a number, a list of numbers, or a list of lists of numbers to one entry for each layer.
 fn depths(
     options: &Options<'_>,
@@ -153,7 +156,12 @@ fn depths(
         );
         options.error(option, problem)
     };
-    let number = |value: &Value| value.as_u64().filter(|&n| n < 1000).map(|n| n as usize);
+    let number = |value: &Value| {
+        value
+            .as_u64()
+            .filter(|&n| n <= MOST_TRANSFORMERS)
+            .map(|n| n as usize)
+    };
     let entries = match value {
         Value::Array(list) => one_a_level(options, option, list.iter().collect(), layers.len())?,
         number => vec![number; layers.len()],

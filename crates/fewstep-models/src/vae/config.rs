@@ -53,7 +53,7 @@ impl VaeConfig {
             out_channels: options.count("out_channels")?.unwrap_or(3),
             latent_channels: options.count("latent_channels")?.unwrap_or(4),
             block_out_channels: options.counts("block_out_channels")?.unwrap_or_else(|| vec![64]),
-            layers_per_block: options.count("layers_per_block")?.unwrap_or(1),
+            layers_per_block: options.layers("layers_per_block")?.unwrap_or(1),
             norm_num_groups: options.count("norm_num_groups")?.unwrap_or(32),
             scaling_factor: options.float("scaling_factor")?.unwrap_or(0.18215),
             force_upcast: options.flag("force_upcast")?.unwrap_or(true),

@@ -54,6 +54,20 @@ pub enum ModelError {
         problem: String,
     },
 
+    /// A link in a folder that is not trusted.
+    #[error(
+        "{} is a link that leads out of its folder, to {}; a model's folder might show files in this way that it was \
+         not given: put the file itself there, or a copy of it",
+        path.display(),
+        to.display()
+    )]
+    LeadsOut {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        to: PathBuf,
+    },
+
     /// Only pickles, which run code when they are read.
     #[error(
         "{} holds weights as a pickle only, which fewstep does not read since a pickle can run code: convert it \

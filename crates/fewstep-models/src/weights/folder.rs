@@ -3,12 +3,12 @@
 //!
 //! It knows where files lie and what they are called, not what a configuration means.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::ModelError;
+use super::inside::{check_part, read_text};
 
 /// The root folder of a model.
 #[derive(Debug, Clone)]
@@ -33,6 +33,16 @@ impl Folder {
         &self.path
     }
 
+    /// The place of a part of the model, whether or not it is there: `tokenizer`, `scheduler`.
+    ///
+    /// # Errors
+    /// It is a link that leads out of the model's folder.
+    pub fn part(&self, name: &str) -> Result<PathBuf, ModelError> {
+        let path = self.path.join(name);
+        check_part(&self.path, &path)?;
+        Ok(path)
+    }
+
     /// Whether the model has this component.
     pub fn has(&self, name: &str) -> bool {
         self.path.join(name).is_dir()
@@ -52,9 +62,9 @@ impl Folder {
     /// The component of this name: `unet`, `vae`, `text_encoder`.
     ///
     /// # Errors
-    /// There is no such folder, or its config.json is missing or wrong.
+    /// There is no such folder, it is a link out of the model's, or its config.json is missing or wrong.
     pub fn component(&self, name: &str) -> Result<Component, ModelError> {
-        let path = self.path.join(name);
+        let path = self.part(name)?;
         must_be_folder(
             &path,
             &format!("a model in diffusers' layout has a folder `{name}`"),
@@ -71,8 +81,11 @@ impl Folder {
         let Some(other) = other else {
             return self.component(name);
         };
-        let inside = other.join(name);
-        Component::open(if inside.is_dir() { &inside } else { other })
+        let folder = Folder::open(other)?;
+        match folder.has(name) {
+            true => folder.component(name),
+            false => Component::open(other),
+        }
     }
 }
 
@@ -122,10 +135,10 @@ impl Component {
     }
 }
 
-/// Reads a JSON file. `remedy` says what the file is for, where it is missing.
+/// Reads a JSON file of a folder that is not trusted. `remedy` says what the file is for, where it is missing.
 ///
 /// # Errors
-/// It is missing, unreadable or not JSON.
+/// It is missing, unreadable, not JSON, far too long, or a link out of its folder.
 pub fn read_json(path: &Path, remedy: &str) -> Result<Value, ModelError> {
     if !path.exists() {
         return Err(ModelError::Missing {
@@ -133,8 +146,7 @@ pub fn read_json(path: &Path, remedy: &str) -> Result<Value, ModelError> {
             remedy: remedy.to_owned(),
         });
     }
-    let text = fs::read(path).map_err(|error| ModelError::io("read", path, error))?;
-    serde_json::from_slice(&text).map_err(|source| ModelError::Json {
+    serde_json::from_str(&read_text(path)?).map_err(|source| ModelError::Json {
         path: path.to_owned(),
         source,
     })

@@ -4,6 +4,8 @@
 //! It knows files, names and shapes. What a network computes, [`crate::unet`], [`crate::vae`] and
 //! [`crate::clip`] know.
 
+mod inside;
+
 mod atomic;
 mod dtype;
 mod error;
@@ -20,6 +22,7 @@ pub use atomic::{write_atomic, write_json_atomic};
 pub use error::ModelError;
 pub use file::TensorFile;
 pub use folder::{Component, Folder, read_json};
+pub(crate) use inside::{check_file, read_text};
 pub use load::Key;
 pub use mismatch::Mismatch;
 pub use options::Options;

@@ -56,6 +56,17 @@ impl<'a> Options<'a> {
         })
     }
 
+    /// A number of layers that are built one after another.
+    ///
+    /// # Errors
+    /// It is set to something else, or to more than any model has.
+    pub fn layers(&self, option: &str) -> Result<Option<i64>, ModelError> {
+        let wanted = format!("a whole number from 1 to {MOST_LAYERS}");
+        self.read(option, &wanted, |value| {
+            whole(value).filter(|n| (1..=MOST_LAYERS).contains(n))
+        })
+    }
+
     /// A finite number.
     ///
     /// # Errors
@@ -136,6 +147,9 @@ impl<'a> Options<'a> {
         }
     }
 }
+
+/// More layers than this are a mistake, or meant to fill the memory with their names.
+pub(crate) const MOST_LAYERS: i64 = 64;
 
 /// Widths and counts above this are mistakes, and their products would overflow.
 const LARGEST_COUNT: i64 = 1 << 24;

@@ -9,6 +9,7 @@ use std::path::{Component as Part, Path, PathBuf};
 use serde_json::Value;
 
 use super::folder::read_json;
+use super::inside::check_file;
 use super::{ModelError, TensorFile};
 
 /// What diffusers calls a network's weights, less the ending.
@@ -49,6 +50,7 @@ impl Stored {
     }
 
     fn single(path: PathBuf) -> Result<Self, ModelError> {
+        check_file(&path)?;
         let file = TensorFile::open(&path)?;
         Ok(Stored {
             path,
@@ -113,6 +115,7 @@ fn open_shard(index: &Path, folder: &Path, shard: &str) -> Result<TensorFile, Mo
             ),
         });
     }
+    check_file(&path)?;
     TensorFile::open(&path)
 }
 

@@ -113,8 +113,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Part::VaeEncode | Part::VaeDecode => vae(args, &folder)?,
         Part::TextEncoder => text_encoder(args, &folder.component("text_encoder")?)?,
         Part::TextEncoder2 => text_encoder(args, &folder.component("text_encoder_2")?)?,
-        Part::Tokenizer => tokenizer(args, &args.model.join("tokenizer"))?,
-        Part::Tokenizer2 => tokenizer(args, &args.model.join("tokenizer_2"))?,
+        Part::Tokenizer => tokenizer(args, &folder.part("tokenizer")?)?,
+        Part::Tokenizer2 => tokenizer(args, &folder.part("tokenizer_2")?)?,
     };
     write(&args.output, outputs.iter().map(|(name, tensor)| (*name, tensor)))
 }
