@@ -8,6 +8,8 @@ use fewstep_models::weights::ModelError;
 use libtorch_ext::TorchError;
 
 use crate::config::ConfigError;
+use crate::not_finite::NotFinite;
+use crate::out_of_memory::OutOfMemory;
 
 /// Why a run did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,64 @@ pub enum TrainError {
         /// The checkpoints that are there.
         found: Vec<String>,
     },
+    /// Another run works in the folder.
+    #[error(
+        "{} is in use by another run: {holder}; wait for its end or stop it, or choose another --output_dir",
+        folder.display()
+    )]
+    Locked {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Who holds its lock.
+        holder: String,
+    },
+    /// Checkpoints of which none is whole.
+    #[error(
+        "no checkpoint in {} is whole: {}; bring one of them back from a copy, or choose another --output_dir to start \
+         anew",
+        folder.display(),
+        damaged.join("; ")
+    )]
+    AllDamaged {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The first damaged file of each.
+        damaged: Vec<String>,
+    },
+    /// A checkpoint or the results could not be written.
+    #[error("{what} could not be saved: {source}; {}", what_is_left(.last))]
+    NotSaved {
+        /// Which.
+        what: String,
+        /// Why not.
+        source: Box<TrainError>,
+        /// The last checkpoint that is there.
+        last: Option<PathBuf>,
+    },
+    /// The system gave no thread.
+    #[error("there is no thread to save on: {source}")]
+    NoThread {
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The thread that saves panicked.
+    #[error("the thread that saves ended unexpectedly; this is a defect of fewstep, please report it")]
+    SaverDied,
+    /// The folder holds a finished run that the options do not describe, and no checkpoint.
+    #[error(
+        "{} holds a run that finished after {steps} steps and left no checkpoint to go on from{}; choose another \
+         --output_dir, or remove that folder to train anew",
+        folder.display(),
+        in_brackets(.differences)
+    )]
+    FinishedRun {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Steps that it did.
+        steps: u64,
+        /// Each option that differs, with both values.
+        differences: Vec<String>,
+    },
     /// A checkpoint that does not hold what it should.
     #[error("the checkpoint {} {problem}", path.display())]
     BadCheckpoint {
@@ -76,23 +136,24 @@ pub enum TrainError {
         /// What is wrong, as the rest of the sentence.
         problem: String,
     },
-    /// The loss is not a number.
+    /// Too many updates were not finite.
     #[error(
-        "the {what} of step {step} is {value}: the student has diverged or a picture is broken; the samples were \
-         {} to {}. Lower --learning_rate, or go on from an earlier checkpoint with --resume_from_checkpoint",
-        samples.0,
-        samples.1
+        "{skipped} updates of late were not finite, the last one after step {step}: {found}. Lower --learning_rate, go on \
+         from an earlier checkpoint with --resume_from_checkpoint, or raise --nan_limit; {replay}"
     )]
     NotFinite {
-        /// The loss or the gradient's norm.
-        what: &'static str,
-        /// The step, from 1.
+        /// Such updates of late.
+        skipped: u64,
+        /// Optimiser steps done.
         step: u64,
-        /// What it is.
-        value: f64,
-        /// The first and last sample number of the step.
-        samples: (u64, u64),
+        /// The last of them.
+        found: Box<NotFinite>,
+        /// Where its inputs are, or why they are nowhere, as a sentence.
+        replay: String,
     },
+    /// A device or the machine ran out of memory.
+    #[error(transparent)]
+    OutOfMemory(#[from] Box<OutOfMemory>),
     /// fp16 gradients that overflow at every scale.
     #[error(
         "every gradient overflowed in fp16, even after the loss scale was lowered to {scale}: the student has \
@@ -136,6 +197,23 @@ impl TrainError {
             name: name.to_owned(),
             problem: problem.into(),
         }
+    }
+}
+
+fn what_is_left(last: &Option<PathBuf>) -> String {
+    match last {
+        Some(path) => format!(
+            "{} is the last checkpoint that is whole; make room, and give the same command again to go on from there",
+            path.display()
+        ),
+        None => "there is no earlier checkpoint; make room, and start again".to_owned(),
+    }
+}
+
+fn in_brackets(differences: &[String]) -> String {
+    match differences {
+        [] => String::new(),
+        differences => format!(" ({})", differences.join("; ")),
     }
 }
 

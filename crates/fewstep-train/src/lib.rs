@@ -18,6 +18,7 @@ pub mod draw;
 
 pub mod conditioning;
 pub mod device;
+mod memory;
 pub mod student;
 
 mod data;
@@ -29,18 +30,34 @@ pub mod optimizer;
 pub mod precision;
 pub mod update;
 
+mod not_finite;
+mod replay_file;
+mod skipped;
+mod skipping;
+
+mod sealed;
+mod sums;
+mod whole_folder;
+
+mod beginning;
 pub mod checkpoint;
+mod finished;
+mod lock;
 mod metrics;
 mod model_card;
 mod output;
 mod run_folder;
 mod saved;
+mod saver;
+mod saving;
+mod snapshot;
 
 mod observer;
 mod signals;
 mod start;
 pub mod trainer;
 
+mod out_of_memory;
 pub mod plan;
 pub mod replay;
 
@@ -48,7 +65,11 @@ pub use config::{Config, ConfigError};
 pub use data::data_config;
 pub use error::TrainError;
 pub use metrics::StepMetrics;
-pub use observer::{Ending, Event, Observer, Report, Start};
+pub use not_finite::{NotFinite, Suspect};
+pub use observer::{Ending, Event, Observer, Report, Skip, Start};
+pub use out_of_memory::OutOfMemory;
 pub use plan::{MemoryPlan, plan};
 pub use signals::Stop;
+pub use skipped::Skipped;
+pub use sums::Damage;
 pub use trainer::run;

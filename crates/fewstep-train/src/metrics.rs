@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::TrainError;
+use crate::skipped::Skipped;
+
+/// The file's name in a run's folder.
+pub(crate) const NAME: &str = "metrics.jsonl";
 
 /// What one optimiser step was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +39,17 @@ pub struct StepMetrics {
     pub memory_gb: Option<f64>,
     /// Samples and shards left out since the start of the run, by cause.
     pub dropped: Map<String, Value>,
+    /// Updates skipped since the start of the run, by cause.
+    pub skipped: Map<String, Value>,
+}
+
+/// Counts by cause, as `dropped` has them: only those that are not zero.
+pub(crate) fn skipped_by_cause(skipped: &Skipped) -> Map<String, Value> {
+    [("overflow", skipped.overflow), ("not_finite", skipped.not_finite)]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(cause, count)| (cause.to_owned(), json!(count)))
+        .collect()
 }
 
 /// Counts by cause, under the names that the causes have in files.
@@ -60,6 +75,10 @@ pub(crate) fn now() -> f64 {
 pub(crate) struct MetricsFile {
     file: File,
     path: PathBuf,
+    /// Bytes of whole lines in it.
+    len: u64,
+    /// Lines that could not be written yet.
+    unwritten: Vec<u8>,
 }
 
 impl MetricsFile {
@@ -74,10 +93,21 @@ impl MetricsFile {
             .append(true)
             .open(path)
             .map_err(|error| TrainError::io("open", path, error))?;
+        let len = file
+            .metadata()
+            .map_err(|error| TrainError::io("read", path, error))?
+            .len();
         Ok(MetricsFile {
             file,
             path: path.to_owned(),
+            len,
+            unwritten: Vec::new(),
         })
+    }
+
+    /// The same open file once more, for whoever syncs it; none where the system refuses.
+    pub(crate) fn handle(&self) -> Option<File> {
+        self.file.try_clone().ok()
     }
 
     /// Writes the line of a step.
@@ -97,12 +127,28 @@ impl MetricsFile {
         self.line(&line)
     }
 
-    /// One line in one write, so that a reader never sees half of it while the run lives.
     fn line(&mut self, value: &impl Serialize) -> Result<(), TrainError> {
-        let io = |error| TrainError::io("write", &self.path, error);
-        let mut line = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
+        let line = serde_json::to_vec(value);
+        let mut line = line.map_err(|error| TrainError::io("write", &self.path, error.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(io)
+        self.unwritten.extend(line);
+        self.write_out()
+    }
+
+    /// Writes the lines that could not be written yet: all in one write, so that a reader never sees half a line while
+    /// the run lives. After an error they are kept, and the file ends with a whole line.
+    ///
+    /// # Errors
+    /// What the operating system refuses.
+    pub(crate) fn write_out(&mut self) -> Result<(), TrainError> {
+        if let Err(error) = self.file.write_all(&self.unwritten) {
+            // Making a file shorter takes no room. Where even that fails, half a line stays, as after a crash.
+            let _ = self.file.set_len(self.len);
+            return Err(TrainError::io("write", &self.path, error));
+        }
+        self.len += self.unwritten.len() as u64;
+        self.unwritten.clear();
+        Ok(())
     }
 }
 
@@ -129,12 +175,31 @@ fn keep_up_to(path: &Path, step: u64) -> Result<(), TrainError> {
     write_atomic(path, |file| {
         file.write_all(&kept)
             .map_err(|error| TrainError::io("write", path, error))
-    })
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_cannot_be_written_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let mut file = MetricsFile::open(&path, 0).unwrap();
+        file.event("step", 1, json!({})).unwrap();
+        // A file that is only open to be read refuses what it is given.
+        let writable = std::mem::replace(&mut file.file, File::open(&path).unwrap());
+        file.event("step", 2, json!({})).unwrap_err();
+        file.event("step", 3, json!({})).unwrap_err();
+        file.file = writable;
+        file.event("step", 4, json!({})).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let step = |line: &str| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64();
+        let steps: Vec<u64> = text.lines().filter_map(step).collect();
+        assert_eq!(steps, [1, 2, 3, 4]);
+    }
 
     #[test]
     fn going_on_takes_out_what_came_after_the_checkpoint() {

@@ -15,12 +15,12 @@ use crate::step::{Objective, SolverSteps, StepInputs};
 /// The tensors of one step, on the device.
 #[derive(Debug)]
 pub(crate) struct MicroBatch {
-    latents: Tensor,
-    noise: Tensor,
+    pub(crate) latents: Tensor,
+    pub(crate) noise: Tensor,
     steps: SolverSteps,
-    w: Tensor,
-    cond: Conditions,
-    uncond: Conditions,
+    pub(crate) w: Tensor,
+    pub(crate) cond: Conditions,
+    pub(crate) uncond: Conditions,
 }
 
 /// What makes them.

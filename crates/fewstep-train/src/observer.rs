@@ -6,6 +6,8 @@ use fewstep_data::{Drops, Resumed};
 use tch::Device;
 
 use crate::metrics::StepMetrics;
+use crate::not_finite::NotFinite;
+use crate::skipped::Skipped;
 
 /// A watcher of a run. Every method may do nothing.
 pub trait Observer {
@@ -53,13 +55,51 @@ pub enum Event {
         /// Its folder.
         path: PathBuf,
     },
-    /// An update was skipped because its fp16 gradients overflowed. It is not counted as a step.
+    /// A checkpoint could not be written, and the run goes on. Those before it are untouched.
+    NotSaved {
+        /// After which step.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
+    /// metrics.jsonl cannot be written, and the run goes on. Its lines are kept, and written once that is possible.
+    MetricsNotWritten {
+        /// Why.
+        reason: String,
+    },
+    /// An update was skipped. It is not counted as a step.
     SkippedUpdate {
         /// Steps done.
         step: u64,
+        /// Why.
+        cause: Skip,
+    },
+    /// A checkpoint was passed over, since a file of it does not hold what was written.
+    DamagedCheckpoint {
+        /// The file, and what is wrong with it.
+        damage: String,
+        /// Where the checkpoint's folder is now.
+        moved_to: PathBuf,
+    },
+    /// The file system has no locks: nothing keeps another run out of the folder.
+    NoLock {
+        /// The run's folder.
+        folder: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+/// Why an update was skipped.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Skip {
+    /// Its fp16 gradients overflowed.
+    Overflow {
         /// The loss scale from now on.
         scale: f64,
     },
+    /// Its loss or its gradient was not finite.
+    NotFinite(NotFinite),
 }
 
 /// How a run ended.
@@ -71,8 +111,8 @@ pub struct Report {
     pub steps: u64,
     /// Samples seen.
     pub samples: u64,
-    /// Updates skipped because fp16 gradients overflowed.
-    pub skipped_updates: u64,
+    /// Updates skipped since the start of the run.
+    pub skipped: Skipped,
     /// Samples and shards left out, with causes.
     pub dropped: Drops,
 }
@@ -82,6 +122,8 @@ pub struct Report {
 pub enum Ending {
     /// All steps are done and the results are written.
     Finished,
+    /// They were before it was started: nothing was done.
+    FinishedBefore,
     /// It was asked to stop; it goes on from this checkpoint when it is started again.
     Interrupted {
         /// The checkpoint's folder.

@@ -3,11 +3,10 @@
 //!
 //! It knows neither losses nor schedules: whoever calls it says the learning rate.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use fewstep_models::params::Weights;
-use fewstep_models::weights::{read_tensors, write_tensors};
+use fewstep_models::weights::read_tensors;
 use libtorch_ext::lists::{self, AdamW as Hyper};
 use libtorch_ext::{NoGrad, TorchError, catch};
 use tch::{Kind, Tensor};
@@ -128,11 +127,12 @@ impl AdamW {
         }
     }
 
-    /// One update at learning rate `lr`.
+    /// One update at learning rate `lr`, except where the scalar `skip` is 1: then nothing changes, and nobody waits
+    /// to know.
     ///
     /// # Errors
     /// What LibTorch refuses.
-    pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<(), TrainError> {
+    pub fn step(&mut self, gradients: &Gradients, lr: f64, skip: &Tensor) -> Result<(), TrainError> {
         let _no_grad = NoGrad::new();
         let hyper = Hyper { lr, ..self.hyper };
         Ok(lists::fused_adamw(
@@ -142,20 +142,17 @@ impl AdamW {
             &self.exp_avg_sq,
             &self.steps,
             hyper,
+            Some(skip),
         )?)
     }
 
-    /// Writes the state as `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME`.
-    ///
-    /// # Errors
-    /// What the operating system refuses.
-    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let names = self.state_names();
-        let tensors = names.iter().map(String::as_str).zip(self.state());
-        Ok(write_tensors(path, tensors, &BTreeMap::new())?)
+    /// The state by name: `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME`. The tensors are shared.
+    pub fn named_state(&self) -> Vec<(String, Tensor)> {
+        let tensors = self.state().map(Tensor::shallow_clone);
+        self.state_names().into_iter().zip(tensors).collect()
     }
 
-    /// Takes over a state that [`AdamW::save`] wrote.
+    /// Takes over a state from a file that holds [`AdamW::named_state`].
     ///
     /// # Errors
     /// A file that cannot be read, or that is not the state of these weights.

@@ -1,5 +1,5 @@
 //! What a finished run leaves: the student as diffusers loads it, its moving average, the scheduler that fits
-//! them, and a model card.
+//! them, a model card, and the note that the run is finished.
 
 use std::path::Path;
 
@@ -8,33 +8,38 @@ use fewstep_models::weights::{ModelError, write_atomic, write_json_atomic};
 
 use crate::config::Config;
 use crate::error::TrainError;
+use crate::finished::Finished;
 use crate::model_card::model_card;
-use crate::saved;
-use crate::student::Unets;
+use crate::saved::{Folders, Trained};
+use crate::whole_folder;
 
-/// Writes the student's files, scheduler/ and README.md into the run's folder.
+/// Writes the student's files, scheduler/ and README.md into the run's folder, and at last that it is `finished`.
+/// Each folder and each file is there whole or not at all.
 ///
 /// # Errors
 /// What the operating system refuses.
 pub(crate) fn write(
     config: &Config,
-    unets: &Unets,
+    trained: &Trained,
     scheduler: &SchedulerConfig,
-    steps: u64,
-    samples: u64,
+    finished: &Finished,
 ) -> Result<(), TrainError> {
     let folder = &config.run.output_dir;
-    saved::save(folder, unets)?;
-    saved::save_kohya(folder, unets)?;
+    // From here on the results are no longer those of an earlier end.
+    Finished::forget(folder)?;
+    let files = trained.save(folder, Folders::Whole)?;
+    trained.save_kohya(folder)?;
     let lcm = lcm_scheduler_config(
         scheduler,
         i64::from(config.distillation.num_ddim_timesteps),
         config.distillation.timestep_scaling_factor,
     )?;
-    let place = folder.join("scheduler");
-    std::fs::create_dir_all(&place).map_err(|error| TrainError::io("make folder", &place, error))?;
-    write_json_atomic(&place.join("scheduler_config.json"), &lcm)?;
-    write_text(&folder.join("README.md"), &model_card(config, steps, samples))
+    whole_folder::put(&folder.join("scheduler"), |place| {
+        Ok(write_json_atomic(&place.join("scheduler_config.json"), &lcm)?)
+    })?;
+    let card = model_card(config, finished.steps, finished.samples);
+    write_text(&folder.join("README.md"), &card)?;
+    finished.write(folder, files.names())
 }
 
 /// Writes a text file, whole or not at all.

@@ -20,16 +20,19 @@ use crate::precision::LossScaler;
 use crate::step::{Objective, StepInputs};
 use crate::student::{Architectures, Unets};
 
-const INIT: &str = "init.";
+/// Begins the names of tensors that overwrite the student's parameters.
+pub(crate) const INIT: &str = "init.";
+/// Begins the names of tensors that overwrite the target's.
+pub(crate) const INIT_TARGET: &str = "init_target.";
 
 /// Runs one step of `config` on named tensors.
 ///
 /// In: latents `[B, C, h, w]` (scaled), noise (same), index `[B]` i64, w `[B]`, prompt_embeds `[B, S, D]`,
 /// and `init.PARAMETER` for every trained parameter that is to be overwritten (of adapters,
-/// `MODULE.lora_A.weight` and `MODULE.lora_B.weight`); the target starts as a copy of that student. SD also
-/// takes uncond_prompt_embeds `[B or 1, S, D]`; SDXL text_embeds `[B, P]` and time_ids `[B, 6]`, and its
-/// unconditional branch is told zeros. Out, all f32 on the CPU: loss, model_pred, target, x_prev, and
-/// `grad.PARAMETER` for every trained parameter, before clipping.
+/// `MODULE.lora_A.weight` and `MODULE.lora_B.weight`); the target starts as a copy of that student, less what
+/// `init_target.PARAMETER` overwrites. SD also takes uncond_prompt_embeds `[B or 1, S, D]`; SDXL text_embeds
+/// `[B, P]` and time_ids `[B, 6]`, and its unconditional branch is told zeros. Out, all f32 on the CPU: loss,
+/// model_pred, target, x_prev, and `grad.PARAMETER` for every trained parameter, before clipping.
 ///
 /// # Errors
 /// Wrong options or models; a tensor that is missing, of another shape or dtype, or not known.
@@ -45,7 +48,7 @@ pub fn step(
         device,
     };
     let unets = unets(config, &folder, &mut given)?;
-    let schedule = NoiseSchedule::new(&SchedulerConfig::load(&folder.path().join("scheduler"))?)?;
+    let schedule = NoiseSchedule::new(&SchedulerConfig::load(&folder.part("scheduler")?)?)?;
     let objective = Objective::new(&schedule, &config.distillation, device)?;
     let tensors = given.step_tensors(&unets)?;
     given.nothing_left()?;
@@ -99,8 +102,15 @@ fn unets(config: &Config, folder: &Folder, given: &mut Given) -> Result<Unets, T
     let component = folder.component("unet")?;
     let architectures = Architectures::read(&component, config)?;
     let student = architectures.first_student(&component, config, given.device)?;
-    given.overwrite(&student)?;
-    Unets::new(architectures, &component, config, (student, None), kind)
+    given.overwrite(INIT, &student)?;
+    let target = match config.ema_decay() {
+        Some(_) => Some(catch(|| student.deep_clone())?),
+        None => None,
+    };
+    if let Some(target) = &target {
+        given.overwrite(INIT_TARGET, target)?;
+    }
+    Unets::new(architectures, &component, config, (student, target), kind)
 }
 
 /// The tensors of a step, checked.
@@ -205,18 +215,18 @@ impl Given {
         }
     }
 
-    /// Takes every `init.PARAMETER` and writes it over that parameter.
-    fn overwrite(&mut self, student: &Weights) -> Result<(), TrainError> {
+    /// Takes every tensor whose name is a parameter's after `prefix`, and writes it over that parameter.
+    fn overwrite(&mut self, prefix: &str, weights: &Weights) -> Result<(), TrainError> {
         let _no_grad = NoGrad::new();
         let names: Vec<String> = self
             .tensors
             .keys()
-            .filter(|name| name.starts_with(INIT))
+            .filter(|name| name.starts_with(prefix))
             .cloned()
             .collect();
         for name in names {
             let value = self.float(&name)?;
-            let Some(parameter) = student.get(&name[INIT.len()..]) else {
+            let Some(parameter) = weights.get(&name[prefix.len()..]) else {
                 return Err(TrainError::input(&name, "names no parameter that is trained"));
             };
             expect(&name, &value, &parameter.size())?;
@@ -234,7 +244,8 @@ impl Given {
             Some(name) => Err(TrainError::input(
                 name,
                 "is not known; a step takes latents, noise, index, w, prompt_embeds, uncond_prompt_embeds (SD), \
-                 text_embeds and time_ids (SDXL), and init.PARAMETER",
+                 text_embeds and time_ids (SDXL), init.PARAMETER, and init_target.PARAMETER where the target is a \
+                 moving average",
             )),
         }
     }

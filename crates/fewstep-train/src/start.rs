@@ -8,35 +8,51 @@ use fewstep_models::weights::Folder;
 use serde_json::json;
 use tch::{Device, Kind};
 
-use crate::checkpoint::{self, Checkpoint, State};
+use crate::beginning::{self, Beginning};
+use crate::checkpoint::Found;
 use crate::conditioning::Conditioner;
 use crate::config::{Config, MixedPrecision};
 use crate::data::data_config;
 use crate::draw::Draws;
 use crate::error::TrainError;
-use crate::metrics::MetricsFile;
+use crate::metrics::{self, MetricsFile};
 use crate::micro_batch::{Preparer, Sizes};
-use crate::observer::{Event, Observer, Start};
+use crate::observer::{Event, Observer, Report, Start};
 use crate::output::write_text;
 use crate::run_folder::RunFolder;
+use crate::saver::Saver;
+use crate::skipped::Skipped;
 use crate::step::Objective;
 use crate::student::{Architectures, Unets};
 use crate::trainer::Run;
 use crate::update::Updater;
-use crate::{device, identity, saved};
+use crate::{device, identity, memory, saved};
+
+/// What a run's folder holds when a run is started in it.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// The very run that is asked for, and it is done.
+    Finished(Report),
+    /// A run to begin or to go on with.
+    Run(Box<Run>),
+}
 
 impl Run {
     /// Loads everything, and tells `observer` how the run starts.
     ///
     /// # Errors
-    /// Options, models, data or a checkpoint that are wrong.
-    pub(crate) fn start(config: &Config, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+    /// Options, models, data or a checkpoint that are wrong, or another run that is at work in the folder.
+    pub(crate) fn open(config: &Config, observer: &mut dyn Observer) -> Result<Opened, TrainError> {
         config.validate()?;
         let device = device::resolve(&config.run)?;
         let kind = config.run.mixed_precision.kind();
         let total_steps = config.training_steps()?;
-        let folder = RunFolder::open(&config.run.output_dir)?;
-        let resumed = resume(config)?;
+        let folder = RunFolder::open(&config.run.output_dir, observer)?;
+        let resumed = match beginning::look(config, total_steps)? {
+            Beginning::Finished(report) => return Ok(Opened::Finished(report)),
+            Beginning::Start => None,
+            Beginning::GoOn(found) => Some(beginning::set_damaged_aside(*found, observer)?),
+        };
         let resumed = resumed.as_ref();
 
         // What can be wrong cheaply comes before what loads for long.
@@ -45,7 +61,7 @@ impl Run {
             observer.event(&Event::DataMoved(data.clone()));
         }
         let teacher = Folder::open(&config.teacher()?)?;
-        let scheduler = SchedulerConfig::load(&teacher.path().join("scheduler"))?;
+        let scheduler = SchedulerConfig::load(&teacher.part("scheduler")?)?;
         let objective = Objective::new(&NoiseSchedule::new(&scheduler)?, &config.distillation, device)?;
         let preparer = Preparer {
             conditioner: Conditioner::load(&teacher, config, kind, device)?,
@@ -60,14 +76,15 @@ impl Run {
         let updater = updater(&unets, config, resumed, total_steps)?;
 
         let metrics = records(config, resumed, &data)?;
-        folder.keep();
+        let lock = folder.keep();
+        let newest = resumed.map(|from| (from.state.step, from.checkpoint.path.clone()));
         observer.started(&Start {
             device,
-            resumed: resumed.map(|from| (from.state.step, from.checkpoint.path.clone())),
+            resumed: newest.clone(),
             total_steps,
             trainable: u64::try_from(unets.architectures.trained().elements()).unwrap_or(0),
         });
-        Ok(Run {
+        Ok(Opened::Run(Box::new(Run {
             config: config.clone(),
             identity: identity::of(config),
             scheduler,
@@ -77,41 +94,21 @@ impl Run {
             loader,
             preparer,
             metrics,
+            metrics_fail: false,
             step: resumed.map_or(0, |from| from.state.step),
             total_steps,
-            skipped_updates: resumed.map_or(0, |from| from.state.skipped_updates),
-            saved_step: resumed.map(|from| from.state.step),
+            skipped: resumed.map_or(Skipped::default(), |from| from.state.skipped.clone()),
+            tried_step: resumed.map(|from| from.state.step),
+            newest,
             pending: None,
             last_step_end: Instant::now(),
-        })
+            saver: Saver::new(memory::available),
+            _lock: lock,
+        })))
     }
 }
 
-/// Where a run goes on.
-struct Resumed {
-    checkpoint: Checkpoint,
-    state: State,
-}
-
-/// Finds the checkpoint to go on from: the one that was asked for, or else the latest of this very run.
-fn resume(config: &Config) -> Result<Option<Resumed>, TrainError> {
-    let output_dir = &config.run.output_dir;
-    let wanted = config.run.resume_from_checkpoint.as_deref();
-    let Some(checkpoint) = checkpoint::find(wanted.unwrap_or("latest"), output_dir)? else {
-        return Ok(None);
-    };
-    let state = checkpoint.state()?;
-    let differences = identity::differences(&state.config, &identity::of(config));
-    if wanted.is_none() && !differences.is_empty() {
-        return Err(TrainError::OtherRun {
-            folder: output_dir.clone(),
-            differences,
-        });
-    }
-    Ok(Some(Resumed { checkpoint, state }))
-}
-
-fn loader(config: &Config, resumed: Option<&Resumed>) -> Result<(Loader, DataResumed), TrainError> {
+fn loader(config: &Config, resumed: Option<&Found>) -> Result<(Loader, DataResumed), TrainError> {
     let data = data_config(config);
     Ok(match resumed {
         None => (Loader::new(data)?, DataResumed::Exactly),
@@ -122,12 +119,12 @@ fn loader(config: &Config, resumed: Option<&Resumed>) -> Result<(Loader, DataRes
 fn unets(
     folder: &Folder,
     config: &Config,
-    resumed: Option<&Resumed>,
+    resumed: Option<&Found>,
     kind: Kind,
     device: Device,
 ) -> Result<Unets, TrainError> {
     let teacher = folder.component("unet")?;
-    let Some(Resumed { checkpoint, .. }) = resumed else {
+    let Some(Found { checkpoint, .. }) = resumed else {
         return Unets::from_teacher(&teacher, config, kind, device);
     };
     let architectures = Architectures::read(&teacher, config)?;
@@ -142,7 +139,7 @@ fn unets(
 fn updater(
     unets: &Unets,
     config: &Config,
-    resumed: Option<&Resumed>,
+    resumed: Option<&Found>,
     total_steps: u64,
 ) -> Result<Updater, TrainError> {
     let stored = resumed.and_then(|from| from.state.scaler.clone());
@@ -155,15 +152,11 @@ fn updater(
 }
 
 /// Writes the resolved options, and opens the metrics to go on after the checkpoint.
-fn records(
-    config: &Config,
-    resumed: Option<&Resumed>,
-    data: &DataResumed,
-) -> Result<MetricsFile, TrainError> {
+fn records(config: &Config, resumed: Option<&Found>, data: &DataResumed) -> Result<MetricsFile, TrainError> {
     let output_dir = &config.run.output_dir;
     write_text(&output_dir.join("config.toml"), &config.to_toml()?)?;
     let step = resumed.map_or(0, |from| from.state.step);
-    let mut metrics = MetricsFile::open(&output_dir.join("metrics.jsonl"), step)?;
+    let mut metrics = MetricsFile::open(&output_dir.join(metrics::NAME), step)?;
     if let Some(from) = resumed {
         let more = json!({"checkpoint": from.checkpoint.path, "data": data});
         metrics.event("resume", step, more)?;

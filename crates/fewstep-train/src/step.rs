@@ -74,7 +74,7 @@ pub struct StepOutput {
 #[derive(Debug)]
 pub struct Objective {
     tables: Tables,
-    solver: DdimSolver,
+    pub(crate) solver: DdimSolver,
     loss: Loss,
     timestep_scaling: f64,
 }

@@ -7,42 +7,52 @@ use std::time::{Duration, Instant};
 use fewstep_data::Loader;
 use fewstep_models::schedule::SchedulerConfig;
 use libtorch_ext::catch;
-use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::checkpoint::{self, Checkpoint, State};
 use crate::config::Config;
 use crate::error::TrainError;
+use crate::finished::Finished;
+use crate::lock::RunLock;
 use crate::metrics::{self, MetricsFile, StepMetrics};
 use crate::micro_batch::Preparer;
-use crate::observer::{Ending, Event, Observer, Report};
+use crate::not_finite::Trace;
+use crate::observer::{Ending, Event, Observer, Report, Skip};
 use crate::optimizer::Gradients;
+use crate::saved::Trained;
+use crate::saver::Saver;
 use crate::signals::Stop;
+use crate::skipped::Skipped;
+use crate::start::Opened;
 use crate::step::Objective;
 use crate::student::Unets;
 use crate::update::{Update, Updater};
-use crate::{device, draw, ema, output};
+use crate::{device, draw, ema, out_of_memory, output};
 
 /// Distils as `config` says, from the start or from where an earlier run stopped, until it is done or `stop`
 /// is asked for.
 ///
 /// # Errors
-/// Options, models or data that are wrong, a full disk, or a student that diverged.
+/// Options, models or data that are wrong, another run in the folder, a full disk, or a student that diverged.
 pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Report, TrainError> {
-    let mut run = Run::start(config, observer)?;
-    while run.step < run.total_steps {
+    train(config, stop, observer).map_err(|error| out_of_memory::explain(error, config))
+}
+
+fn train(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Report, TrainError> {
+    let mut run = match Run::open(config, observer)? {
+        Opened::Finished(report) => return Ok(report),
+        Opened::Run(run) => run,
+    };
+    while !run.is_done(observer)? {
         run.step(observer)?;
-        if stop.is_asked() && run.step < run.total_steps {
-            let checkpoint = run.checkpoint(observer)?;
-            return Ok(run.report(Ending::Interrupted { checkpoint }));
+        run.take_note_of_ended_save(observer)?;
+        if stop.is_asked() && !run.is_done(observer)? {
+            let checkpoint = run.checkpoint_now(observer)?;
+            return run.report(Ending::Interrupted { checkpoint });
         }
-        if run.checkpoint_is_due() {
-            run.checkpoint(observer)?;
-        }
+        run.checkpoint_if_due(observer)?;
     }
-    run.read_pending(observer)?;
-    output::write(&run.config, &run.unets, &run.scheduler, run.step, run.samples())?;
-    Ok(run.report(Ending::Finished))
+    run.finish(observer)?;
+    run.report(Ending::Finished)
 }
 
 /// A run in progress.
@@ -58,38 +68,97 @@ pub(crate) struct Run {
     pub(crate) loader: Loader,
     pub(crate) preparer: Preparer,
     pub(crate) metrics: MetricsFile,
-    /// Optimiser steps done.
+    /// Whether the last line could not be written.
+    pub(crate) metrics_fail: bool,
+    /// Optimiser steps done, with the pending one.
     pub(crate) step: u64,
     pub(crate) total_steps: u64,
-    pub(crate) skipped_updates: u64,
-    /// The step of the newest checkpoint.
-    pub(crate) saved_step: Option<u64>,
+    pub(crate) skipped: Skipped,
+    /// The step after which a checkpoint was last written or tried.
+    pub(crate) tried_step: Option<u64>,
+    /// The newest checkpoint that is there.
+    pub(crate) newest: Option<(u64, PathBuf)>,
     /// The step whose numbers are still on the device.
     pub(crate) pending: Option<Pending>,
     /// When the step before ended.
     pub(crate) last_step_end: Instant,
+    /// Dropped before the lock: it may still write.
+    pub(crate) saver: Saver,
+    pub(crate) _lock: Option<RunLock>,
 }
 
-/// A step of which not all numbers have been read.
+/// An update that the device was told to do if its numbers are finite, which nobody has read yet.
 #[derive(Debug)]
 pub(crate) struct Pending {
     loss: Tensor,
     grad_norm: Tensor,
     /// Everything else.
     metrics: StepMetrics,
+    traces: Vec<Trace>,
+}
+
+/// What the passes over all micro-batches of an update give.
+struct Passes {
+    gradients: Gradients,
+    /// Their mean.
+    loss: Tensor,
+    traces: Vec<Trace>,
+    data_wait: Duration,
 }
 
 impl Run {
+    /// Whether all steps are done; the last one is read for that, since it may have been skipped.
+    fn is_done(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainError> {
+        if self.step == self.total_steps {
+            self.read_pending(observer)?;
+        }
+        Ok(self.step >= self.total_steps)
+    }
+
     /// One optimiser step: gradients over all its micro-batches, one update, one move of the target.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let mut gradients = Gradients::default();
-        let mut loss = Tensor::zeros([], (Kind::Float, self.preparer.device));
-        let mut data_wait = Duration::ZERO;
+        let passes = self.passes()?;
+        // Only now: the device has been given work meanwhile, and what became of the step before decides the number
+        // and the learning rate of this one.
+        self.read_pending(observer)?;
+        let update = self
+            .updater
+            .apply(&self.unets.student, &passes.gradients, &passes.loss, self.step)?;
+        match update {
+            Update::Launched { grad_norm, skip, lr } => {
+                if let (Some(target), Some(decay)) = (&self.unets.target, self.config.ema_decay()) {
+                    ema::update(target, &self.unets.student, decay, &skip)?;
+                }
+                self.step += 1;
+                let metrics = self.measure(lr, passes.data_wait);
+                self.pending = Some(Pending {
+                    loss: passes.loss,
+                    grad_norm,
+                    metrics,
+                    traces: passes.traces,
+                });
+                Ok(())
+            }
+            Update::Overflow { scale } => {
+                self.skipped.overflow += 1;
+                self.tell_skipped(Skip::Overflow { scale }, observer)
+            }
+        }
+    }
+
+    /// Loss and gradients over the micro-batches of one update.
+    fn passes(&mut self) -> Result<Passes, TrainError> {
         let micro_batches = self.config.optimizer.gradient_accumulation_steps;
+        let mut passes = Passes {
+            gradients: Gradients::default(),
+            loss: Tensor::zeros([], (Kind::Float, self.preparer.device)),
+            traces: Vec::new(),
+            data_wait: Duration::ZERO,
+        };
         for _ in 0..micro_batches {
             let asked = Instant::now();
             let batch = self.loader.next_batch()?;
-            data_wait += asked.elapsed();
+            passes.data_wait += asked.elapsed();
             let tensors = self
                 .preparer
                 .prepare(&batch, &self.objective, self.unets.unet())?;
@@ -99,27 +168,12 @@ impl Run {
                 self.objective.step(&self.unets.networks(), &tensors.inputs())
             })?;
             let share = catch(|| self.updater.share(&output.loss, micro_batches))?;
-            gradients.add(&share, self.unets.student.compute())?;
-            loss = catch(|| loss + output.loss.detach() / f64::from(micro_batches))?;
+            passes.gradients.add(&share, self.unets.student.compute())?;
+            passes.loss = catch(|| passes.loss + output.loss.detach() / f64::from(micro_batches))?;
+            let trace = Trace::new(tensors, batch.sample_numbers, batch.keys, &output)?;
+            passes.traces.push(trace);
         }
-        match self.updater.apply(&self.unets.student, &gradients, self.step)? {
-            Update::Applied { grad_norm, lr } => {
-                if let (Some(target), Some(decay)) = (&self.unets.target, self.config.ema_decay()) {
-                    ema::update(target, &self.unets.student, decay)?;
-                }
-                self.step += 1;
-                let metrics = self.measure(lr, data_wait);
-                let pending = Pending {
-                    loss,
-                    grad_norm,
-                    metrics,
-                };
-                // The step before is done by now, so that reading its numbers does not wait for this one.
-                let before = self.pending.replace(pending);
-                before.map_or(Ok(()), |before| self.read(before, observer))
-            }
-            Update::Skipped { scale } => self.skipped(scale, observer),
-        }
+        Ok(passes)
     }
 
     /// What is known of a step without waiting for the device.
@@ -137,98 +191,84 @@ impl Run {
             data_wait_s: data_wait.as_secs_f64(),
             memory_gb: device::memory_in_use(self.preparer.device).map(|bytes| bytes as f64 * 1e-9),
             dropped: metrics::dropped_by_cause(self.loader.drops()),
+            skipped: metrics::skipped_by_cause(&self.skipped),
         }
     }
 
-    /// Takes note of an update that fp16 could not do.
-    fn skipped(&mut self, scale: f64, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        self.read_pending(observer)?;
-        self.skipped_updates += 1;
-        self.metrics
-            .event("skipped_update", self.step, json!({"loss_scale": scale}))?;
-        observer.event(&Event::SkippedUpdate {
-            step: self.step,
-            scale,
-        });
-        Ok(())
-    }
-
-    /// Reads the numbers of the last step, waiting for it if need be.
-    fn read_pending(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        self.pending
-            .take()
-            .map_or(Ok(()), |pending| self.read(pending, observer))
-    }
-
-    fn read(&mut self, pending: Pending, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    /// Reads the numbers of the last update, waiting for it if need be. One whose numbers are not finite changed
+    /// nothing, and was no step.
+    pub(crate) fn read_pending(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
         let mut metrics = pending.metrics;
-        (metrics.loss, metrics.grad_norm) = catch(|| {
+        let numbers = catch(|| {
             (
                 pending.loss.double_value(&[]),
                 pending.grad_norm.double_value(&[]),
             )
         })?;
-        for (what, value) in [("loss", metrics.loss), ("gradient norm", metrics.grad_norm)] {
-            if !value.is_finite() {
-                let first = metrics.samples.saturating_sub(self.config.samples_per_step());
-                return Err(TrainError::NotFinite {
-                    what,
-                    step: metrics.step,
-                    value,
-                    samples: (first, metrics.samples - 1),
-                });
-            }
+        if !numbers.0.is_finite() || !numbers.1.is_finite() {
+            self.step -= 1;
+            return self.not_finite(numbers, &pending.traces, observer);
         }
-        self.metrics.step(&metrics)?;
+        (metrics.loss, metrics.grad_norm) = numbers;
+        let written = self.metrics.step(&metrics);
+        self.take_note_of_written(written, observer)?;
         observer.step(&metrics);
         Ok(())
     }
 
-    /// Writes a checkpoint and lets old ones go. Every step before it has its line by then, and its loss is
-    /// known to be a number.
-    fn checkpoint(&mut self, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
-        self.read_pending(observer)?;
-        let output_dir = &self.config.run.output_dir;
-        let state = State::new(
-            self.step,
-            self.skipped_updates,
-            self.loader.cursor().clone(),
-            self.updater.scaler.clone(),
-            self.identity.clone(),
-        );
-        let Checkpoint { path } = Checkpoint::write(output_dir, &state, &self.unets, &self.updater)?;
-        if let Some(limit) = self.config.run.checkpoints_total_limit {
-            checkpoint::prune(output_dir, limit)?;
-        }
-        self.metrics
-            .event("checkpoint", self.step, json!({"path": path}))?;
-        self.saved_step = Some(self.step);
-        observer.event(&Event::Checkpoint {
-            step: self.step,
-            path: path.clone(),
-        });
-        Ok(path)
-    }
-
-    /// Every `checkpointing_steps`, and at the end, so that a finished run is known to be one.
-    fn checkpoint_is_due(&self) -> bool {
-        let every = self.config.run.checkpointing_steps;
-        let reached = self.step.is_multiple_of(every) || self.step == self.total_steps;
-        // After a skipped update the step is the same as before.
-        every > 0 && reached && self.step > 0 && self.saved_step != Some(self.step)
-    }
-
-    fn samples(&self) -> u64 {
+    /// Samples seen, those of skipped updates too.
+    pub(crate) fn samples(&self) -> u64 {
         self.loader.cursor().samples()
     }
 
-    fn report(self, ending: Ending) -> Report {
-        Report {
+    /// Writes what the run leaves. A checkpoint that cannot be written does not keep the results from being tried.
+    fn finish(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let checkpoint = self.last_checkpoint(observer);
+        let finished = Finished {
+            steps: self.step,
+            samples: self.samples(),
+            skipped: self.skipped.clone(),
+            dropped: self.loader.drops().clone(),
+            config: self.identity.clone(),
+        };
+        let trained = Trained::of(&self.unets);
+        output::write(&self.config, &trained, &self.scheduler, &finished)
+            .map_err(|error| self.nothing_saved("the results".to_owned(), error))?;
+        checkpoint
+    }
+
+    fn report(mut self, ending: Ending) -> Result<Report, TrainError> {
+        self.metrics.write_out()?;
+        Ok(Report {
             ending,
             steps: self.step,
             samples: self.samples(),
-            skipped_updates: self.skipped_updates,
+            skipped: self.skipped.clone(),
             dropped: self.loader.drops().clone(),
+        })
+    }
+
+    /// Takes note of whether a line of metrics.jsonl could be written.
+    pub(crate) fn take_note_of_written(
+        &mut self,
+        written: Result<(), TrainError>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        use crate::config::OnSaveError;
+        let failed_before = std::mem::replace(&mut self.metrics_fail, written.is_err());
+        match written {
+            Err(error) if self.config.run.on_save_error == OnSaveError::Continue => {
+                if !failed_before {
+                    observer.event(&Event::MetricsNotWritten {
+                        reason: error.to_string(),
+                    });
+                }
+                Ok(())
+            }
+            other => other,
         }
     }
 }

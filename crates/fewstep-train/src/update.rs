@@ -1,6 +1,7 @@
 //! From the gradients of a step to changed weights: unscale, clip, AdamW, and the student's compute copy.
 
-use tch::Tensor;
+use libtorch_ext::catch;
+use tch::{Kind, Tensor};
 
 use crate::config::Config;
 use crate::error::TrainError;
@@ -11,15 +12,17 @@ use crate::precision::{LossScaler, Mastered};
 /// What became of an update.
 #[derive(Debug)]
 pub enum Update {
-    /// The weights changed.
-    Applied {
+    /// The device was told to change the weights, except if loss or gradient are not finite: then nothing changes.
+    Launched {
         /// The gradient's norm before clipping, an f32 scalar on the device.
         grad_norm: Tensor,
+        /// 1 where nothing changes, else 0: an f32 scalar on the device.
+        skip: Tensor,
         /// The learning rate.
         lr: f64,
     },
-    /// fp16 gradients overflowed; nothing changed but the scale.
-    Skipped {
+    /// fp16 gradients overflowed though the loss is finite; nothing changed but the scale.
+    Overflow {
         /// The loss scale from now on.
         scale: f64,
     },
@@ -45,7 +48,7 @@ impl Updater {
         scaler: Option<LossScaler>,
     ) -> Result<Self, TrainError> {
         Ok(Updater {
-            optimizer: libtorch_ext::catch(|| AdamW::new(student.master(), &config.optimizer))?,
+            optimizer: catch(|| AdamW::new(student.master(), &config.optimizer))?,
             scaler,
             learning_rate: LearningRate::new(config, total_steps),
             max_grad_norm: config.optimizer.max_grad_norm,
@@ -62,9 +65,10 @@ impl Updater {
         }
     }
 
-    /// Changes the student by the gradients, as the update after `step` finished ones.
+    /// Changes the student by the gradients of `loss`, as the update after `step` finished ones, if both are finite.
     ///
-    /// Only under fp16 does the host wait for the gradient's norm, to know whether they overflowed.
+    /// Whether they are, the device finds out by itself. Only under fp16 does the host wait for the gradient's norm,
+    /// to know whether the loss scale must come down.
     ///
     /// # Errors
     /// What LibTorch refuses, or gradients that overflow at every scale.
@@ -72,25 +76,36 @@ impl Updater {
         &mut self,
         student: &Mastered,
         gradients: &Gradients,
+        loss: &Tensor,
         step: u64,
     ) -> Result<Update, TrainError> {
         let mut grad_norm = gradients.norm()?;
         if let Some(scaler) = &mut self.scaler {
             let unscale = 1.0 / scaler.scale();
-            grad_norm *= unscale;
-            if !grad_norm.double_value(&[]).is_finite() {
+            let (norm, loss) = catch(|| {
+                grad_norm *= unscale;
+                (grad_norm.double_value(&[]), loss.double_value(&[]))
+            })?;
+            // A loss that is no number is not the scale's fault.
+            if loss.is_finite() && !norm.is_finite() {
                 scaler.overflowed()?;
-                return Ok(Update::Skipped {
+                return Ok(Update::Overflow {
                     scale: scaler.scale(),
                 });
             }
             gradients.scale(&Tensor::from(unscale as f32).to_device(grad_norm.device()))?;
-            scaler.applied();
+            if loss.is_finite() {
+                scaler.applied();
+            }
         }
+        let skip = catch(|| {
+            let finite = loss.isfinite().logical_and(&grad_norm.isfinite());
+            finite.logical_not().to_kind(Kind::Float)
+        })?;
         gradients.clip(&grad_norm, self.max_grad_norm)?;
         let lr = self.learning_rate.at(step);
-        self.optimizer.step(gradients, lr)?;
+        self.optimizer.step(gradients, lr, &skip)?;
         student.refresh()?;
-        Ok(Update::Applied { grad_norm, lr })
+        Ok(Update::Launched { grad_norm, skip, lr })
     }
 }

@@ -5,95 +5,17 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
-use common::{config, difference, fixtures, json};
+use common::runs::{
+    ADAPTERS, AVERAGED_ADAPTERS, StopAfter, WHOLE, losses, names, options, same_tensors, train, weights,
+};
+use common::{difference, fixtures, json};
 use fewstep_models::weights::read_tensors;
-use fewstep_train::{Config, Ending, Event, Observer, Report, Start, StepMetrics, Stop, TrainError, run};
+use fewstep_train::{Ending, Event, Observer, Skip, Start, StepMetrics, Stop, TrainError, run};
 use serde_json::Value;
 use tch::Tensor;
-
-/// Options of a run on tiny-sd, four samples a step.
-fn options(output_dir: &Path, flags: &[(&str, &str)]) -> Config {
-    let teacher = fixtures().join("models/tiny-sd");
-    let shards = fixtures().join("data/good.tar");
-    let mut all = vec![
-        ("pretrained_teacher_model", teacher.to_str().unwrap()),
-        ("train_shards_path_or_url", shards.to_str().unwrap()),
-        ("output_dir", output_dir.to_str().unwrap()),
-        ("resolution", "32"),
-        ("train_batch_size", "4"),
-        ("max_train_steps", "6"),
-        ("learning_rate", "1e-3"),
-        ("loss_type", "huber"),
-        ("checkpointing_steps", "3"),
-        ("seed", "11"),
-        ("shuffle_buffer_size", "8"),
-        ("random_flip", ""),
-        ("proportion_empty_prompts", "0.3"),
-    ];
-    all.retain(|(name, _)| !flags.iter().any(|(other, _)| other == name));
-    all.extend(flags);
-    config(&all)
-}
-
-/// Asks a run to stop after a step.
-struct StopAfter<'a>(u64, &'a Stop);
-
-impl Observer for StopAfter<'_> {
-    fn step(&mut self, metrics: &StepMetrics) {
-        // The loss of a step is told one step later.
-        if metrics.step + 1 == self.0 {
-            self.1.ask();
-        }
-    }
-}
-
-fn train(config: &Config) -> Report {
-    run(config, &Stop::new(), &mut ()).unwrap()
-}
-
-/// The losses of metrics.jsonl by step, each step once.
-fn losses(folder: &Path) -> Vec<(u64, f64)> {
-    std::fs::read_to_string(folder.join("metrics.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .filter(|line| line.get("loss").is_some())
-        .map(|line| (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap()))
-        .collect()
-}
-
-fn same_tensors(a: &Path, b: &Path) {
-    let (a, b) = (read_tensors(a).unwrap(), read_tensors(b).unwrap());
-    assert!(a.keys().eq(b.keys()));
-    for (name, tensor) in &a {
-        assert_eq!(*tensor, b[name], "{name}");
-    }
-}
-
-fn weights(folder: &Path, part: &str) -> PathBuf {
-    folder.join(part).join("diffusion_pytorch_model.safetensors")
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
-/// What a whole student leaves in a folder.
-const WHOLE: [&str; 2] = [
-    "unet/diffusion_pytorch_model.safetensors",
-    "unet_target/diffusion_pytorch_model.safetensors",
-];
-/// What adapters leave in one.
-const ADAPTERS: &str = "pytorch_lora_weights.safetensors";
-const AVERAGED_ADAPTERS: &str = "lora_target/pytorch_lora_weights.safetensors";
 
 /// Two runs of one length, of which the second is stopped in between, are the same bit by bit (F25): their
 /// losses, and these files of the results and of the last checkpoint.
@@ -205,7 +127,7 @@ fn goes_on_three_times(flags: &[(&str, &str)], files: &[&str]) -> Vec<Value> {
     let lines = step_lines(&straight);
     assert_eq!(lines, step_lines(&broken));
     assert_eq!(lines.len(), 8);
-    let state = |folder: &Path| json(&folder.join("checkpoint-8/state.json"))["cursor"].clone();
+    let state = |folder: &Path| json(&folder.join("checkpoint-8/state.json"))["state"]["cursor"].clone();
     assert_eq!(state(&straight), state(&broken));
     assert_eq!(state(&straight)["position"]["epoch"], 1);
     for file in files.iter().chain([&"optimizer.safetensors"]) {
@@ -283,9 +205,11 @@ fn adapters_are_learned_and_nothing_else() {
     ];
     train(&options(folder.path(), &flags));
     let left = [
+        ".lock",
         "README.md",
         "checkpoint-4",
         "config.toml",
+        "finished.json",
         "lora_kohya.safetensors",
         "metrics.jsonl",
         ADAPTERS,
@@ -375,8 +299,10 @@ fn two_batches_of_four_are_one_of_eight() {
     assert_eq!(
         names(&a),
         [
+            ".lock",
             "README.md",
             "config.toml",
+            "finished.json",
             "metrics.jsonl",
             "scheduler",
             "unet",
@@ -401,10 +327,12 @@ fn old_checkpoints_go_and_the_results_are_complete() {
     assert_eq!(
         names(folder.path()),
         [
+            ".lock",
             "README.md",
             "checkpoint-3",
             "checkpoint-4",
             "config.toml",
+            "finished.json",
             "metrics.jsonl",
             "scheduler",
             "unet",
@@ -425,8 +353,17 @@ fn old_checkpoints_go_and_the_results_are_complete() {
     // The same command again finds the run finished, and leaves it as it was.
     let before = losses(folder.path());
     let again = train(&config);
-    assert_eq!((again.steps, again.ending), (4, Ending::Finished));
+    assert_eq!((again.steps, again.samples), (4, 16));
+    assert_eq!(again.ending, Ending::FinishedBefore);
     assert_eq!(losses(folder.path()), before);
+    // Without the note, or without the results, the last checkpoint says the same, and they are written again.
+    for gone in ["finished.json", "unet/config.json"] {
+        std::fs::remove_file(folder.path().join(gone)).unwrap();
+        let again = train(&config);
+        assert_eq!((again.steps, again.ending), (4, Ending::Finished));
+        assert_eq!(losses(folder.path()), before);
+        assert!(folder.path().join(gone).is_file());
+    }
 
     // Another one is refused, unless it is asked for by name.
     let mut other = config;
@@ -442,26 +379,6 @@ fn old_checkpoints_go_and_the_results_are_complete() {
     );
     other.run.resume_from_checkpoint = Some("checkpoint-3".to_owned());
     assert_eq!(train(&other).steps, 5);
-}
-
-#[test]
-fn a_checkpoint_that_was_damaged_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = options(folder.path(), &[("max_train_steps", "3")]);
-    train(&config);
-    let optimizer = folder.path().join("checkpoint-3/optimizer.safetensors");
-    let bytes = std::fs::read(&optimizer).unwrap();
-    std::fs::write(&optimizer, &bytes[..bytes.len() / 2]).unwrap();
-    let error = run(&config, &Stop::new(), &mut ()).unwrap_err().to_string();
-    assert!(error.contains("checkpoint-3/optimizer.safetensors"), "{error}");
-    // What another process left unfinished is neither taken nor in the way.
-    std::fs::rename(
-        folder.path().join("checkpoint-3"),
-        folder.path().join("checkpoint-3.tmp"),
-    )
-    .unwrap();
-    assert_eq!(train(&config).steps, 3);
-    assert!(!folder.path().join("checkpoint-3.tmp").exists());
 }
 
 /// The student learns: over the same samples, its loss falls.
@@ -496,7 +413,11 @@ fn fp16_runs_and_its_skipped_updates_are_no_steps() {
             self.steps.push(metrics.step);
         }
         fn event(&mut self, event: &Event) {
-            if let Event::SkippedUpdate { .. } = event {
+            if let Event::SkippedUpdate {
+                cause: Skip::Overflow { .. },
+                ..
+            } = event
+            {
                 self.skipped += 1;
             }
         }
@@ -513,7 +434,8 @@ fn fp16_runs_and_its_skipped_updates_are_no_steps() {
     let mut watch = Watch::default();
     let report = run(&config, &Stop::new(), &mut watch).unwrap();
     assert!(watch.skipped > 0);
-    assert_eq!(report.skipped_updates, watch.skipped);
+    assert_eq!(report.skipped.overflow, watch.skipped);
+    assert_eq!(report.skipped.not_finite, 0);
     assert_eq!(watch.steps, [1, 2, 3, 4, 5, 6]);
     assert_eq!(report.samples, 4 * (6 + watch.skipped));
     assert_eq!(watch.started.unwrap().total_steps, 6);

@@ -57,6 +57,7 @@ fn is_the_callers(cause: &(dyn std::error::Error + 'static)) -> bool {
                 TrainError::Config(_)
                     | TrainError::Device { .. }
                     | TrainError::OtherRun { .. }
+                    | TrainError::FinishedRun { .. }
                     | TrainError::NoCheckpoint { .. }
             )
         )

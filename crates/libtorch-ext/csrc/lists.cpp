@@ -3,14 +3,17 @@
 
 // One header an operator: all of them together take ten times as long to compile.
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_foreach_sub.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <c10/core/GradMode.h>
 
+#include <optional>
 #include <vector>
 
 using fewstep::guarded;
@@ -29,14 +32,26 @@ std::vector<at::Tensor> collect(void* const* tensors, size_t count) {
 
 }  // namespace
 
+// `skip` is null or a scalar of 1 (nothing happens) or 0 on the tensors' device. The kernel wants the steps
+// counted up before it; an update that it skips is counted down again, all without asking the device.
 extern "C" char* fewstep_fused_adamw(
     void* const* params, void* const* grads, void* const* exp_avgs, void* const* exp_avg_sqs,
-    void* const* steps, size_t count, double lr, double beta1, double beta2, double weight_decay, double eps) {
+    void* const* steps, size_t count, double lr, double beta1, double beta2, double weight_decay, double eps,
+    void* skip) {
   return guarded([&] {
     c10::NoGradGuard no_grad;
+    const auto counts = collect(steps, count);
+    std::optional<at::Tensor> found_inf;
+    if (skip != nullptr) {
+      found_inf = *static_cast<at::Tensor*>(skip);
+    }
+    at::_foreach_add_(counts, 1);
     at::_fused_adamw_(collect(params, count), collect(grads, count), collect(exp_avgs, count),
-                      collect(exp_avg_sqs, count), {}, collect(steps, count), lr, beta1, beta2,
-                      weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
+                      collect(exp_avg_sqs, count), {}, counts, lr, beta1, beta2, weight_decay, eps,
+                      /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
+    if (found_inf) {
+      at::_foreach_sub_(counts, std::vector<at::Tensor>(count, *found_inf));
+    }
   });
 }
 
@@ -44,6 +59,17 @@ extern "C" char* fewstep_lerp(void* const* to, void* const* from, size_t count, 
   return guarded([&] {
     c10::NoGradGuard no_grad;
     at::_foreach_lerp_(collect(to, count), collect(from, count), weight);
+  });
+}
+
+// The same with the weight a scalar tensor. The list operator would want one as large as each tensor.
+extern "C" char* fewstep_lerp_by(void* const* to, void* const* from, size_t count, void* weight) {
+  return guarded([&] {
+    c10::NoGradGuard no_grad;
+    const auto& by = *static_cast<at::Tensor*>(weight);
+    for (size_t i = 0; i < count; ++i) {
+      static_cast<at::Tensor*>(to[i])->lerp_(*static_cast<at::Tensor*>(from[i]), by);
+    }
   });
 }
 

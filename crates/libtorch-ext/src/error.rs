@@ -28,7 +28,10 @@ impl TorchError {
 
     /// Whether a device ran out of memory.
     pub fn is_out_of_memory(&self) -> bool {
-        self.0.contains("out of memory") || self.0.contains("can't allocate memory")
+        // The caching allocator and the driver; the host's allocator; cuBLAS and cuDNN.
+        ["out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED"]
+            .iter()
+            .any(|words| self.0.contains(words))
     }
 }
 
@@ -103,6 +106,25 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("Exception raised from"), "{text}");
+    }
+
+    /// What LibTorch and CUDA's libraries say, as it stands in their sources.
+    #[test]
+    fn a_full_memory_is_known_by_its_words() {
+        for text in [
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 7.79 GiB",
+            "CUDA error: out of memory",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+             allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)",
+        ] {
+            assert!(TorchError::new(text).is_out_of_memory(), "{text}");
+        }
+        let other = "mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)";
+        assert!(!TorchError::new(other).is_out_of_memory());
+        let huge = catch(|| Tensor::empty([1 << 60], (Kind::Uint8, Device::Cpu)));
+        assert!(huge.unwrap_err().is_out_of_memory());
     }
 
     #[test]

@@ -20,12 +20,19 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         eps: f64,
+        skip: *mut c_void,
     ) -> *mut c_char;
     pub(crate) fn fewstep_lerp(
         to: *const *mut c_void,
         from: *const *mut c_void,
         count: usize,
         weight: f64,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_lerp_by(
+        to: *const *mut c_void,
+        from: *const *mut c_void,
+        count: usize,
+        weight: *mut c_void,
     ) -> *mut c_char;
     pub(crate) fn fewstep_scale(
         tensors: *const *mut c_void,

@@ -23,7 +23,9 @@ pub struct AdamW {
     pub eps: f64,
 }
 
-/// One AdamW update in place. `steps` holds one f32 scalar a parameter, counted up here.
+/// One AdamW update in place. `steps` holds one f32 scalar a parameter, counted up here. `skip` is an f32 scalar on
+/// the tensors' device: where it is 1, nothing changes, whatever the gradients hold; the host does not wait to
+/// know.
 ///
 /// # Errors
 /// Lists of unequal length, or tensors that LibTorch's fused kernel refuses (shapes, dtypes, devices).
@@ -34,13 +36,10 @@ pub fn fused_adamw(
     exp_avg_sqs: &[Tensor],
     steps: &[Tensor],
     options: AdamW,
+    skip: Option<&Tensor>,
 ) -> Result<(), TorchError> {
     let n = params.len();
     equal_lengths(n, &[grads.len(), exp_avgs.len(), exp_avg_sqs.len(), steps.len()])?;
-    // LibTorch counts the step up outside its kernel.
-    for step in steps {
-        let _ = step.shallow_clone().f_add_scalar_(1.0)?;
-    }
     let AdamW {
         lr,
         beta1,
@@ -48,8 +47,9 @@ pub fn fused_adamw(
         weight_decay,
         eps,
     } = options;
-    // SAFETY: every list holds `n` pointers to live tensors (borrowed for the whole call); the shim copies
-    // the handles and keeps none.
+    let skip = skip.map_or(std::ptr::null_mut(), ffi::pointer);
+    // SAFETY: every list holds `n` pointers to live tensors (borrowed for the whole call), `skip` is null or one
+    // more; the shim copies the handles and keeps none.
     ffi::check(unsafe {
         ffi::fewstep_fused_adamw(
             ffi::pointers(params).as_ptr(),
@@ -63,6 +63,7 @@ pub fn fused_adamw(
             beta2,
             weight_decay,
             eps,
+            skip,
         )
     })
 }
@@ -80,6 +81,24 @@ pub fn lerp(to: &[Tensor], from: &[Tensor], weight: f64) -> Result<(), TorchErro
             ffi::pointers(from).as_ptr(),
             to.len(),
             weight,
+        )
+    })
+}
+
+/// The same with the weight an f32 scalar tensor on their device, which the host does not read. With a weight of 0
+/// nothing changes.
+///
+/// # Errors
+/// Lists of unequal length, shapes that differ, or a weight on another device.
+pub fn lerp_by(to: &[Tensor], from: &[Tensor], weight: &Tensor) -> Result<(), TorchError> {
+    equal_lengths(to.len(), &[from.len()])?;
+    // SAFETY: both lists hold `to.len()` pointers to live tensors, and `weight` is one more; the shim keeps none.
+    ffi::check(unsafe {
+        ffi::fewstep_lerp_by(
+            ffi::pointers(to).as_ptr(),
+            ffi::pointers(from).as_ptr(),
+            to.len(),
+            ffi::pointer(weight),
         )
     })
 }
@@ -136,7 +155,7 @@ mod tests {
     }
 
     fn values(t: &Tensor) -> Vec<f64> {
-        Vec::try_from(t.to_kind(Kind::Double)).unwrap()
+        Vec::try_from(t.to_kind(Kind::Double).flatten(0, -1)).unwrap()
     }
 
     #[test]
@@ -155,13 +174,34 @@ mod tests {
             eps: 1e-8,
         };
         let list = |t: &Tensor| [t.shallow_clone()];
-        fused_adamw(&list(&p), &list(&g), &list(&m), &list(&v), &list(&s), options).unwrap();
+        let update = |g: &Tensor, skip: Option<&Tensor>| {
+            fused_adamw(
+                &list(&p),
+                &list(g),
+                &list(&m),
+                &list(&v),
+                &list(&s),
+                options,
+                skip,
+            )
+            .unwrap();
+        };
+        update(&g, None);
         // The first step moves by lr * sign(gradient), after the decay p * (1 - lr * weight_decay).
         let expected = [1.0 * 0.999 - 0.1, -2.0 * 0.999 - 0.1];
         for (got, want) in values(&p).iter().zip(expected) {
             assert!((got - want).abs() < 1e-6, "{got} {want}");
         }
         assert_eq!(s.double_value(&[]), 1.0);
+
+        // Gradients that are no numbers change nothing where the update is skipped.
+        let before = [&p, &m, &v, &s].map(values);
+        let scalar = |x: f64| tensor(&[x]).squeeze();
+        update(&(&g * f64::NAN), Some(&scalar(1.0)));
+        assert_eq!([&p, &m, &v, &s].map(values), before);
+        update(&g, Some(&scalar(0.0)));
+        assert_eq!(s.double_value(&[]), 2.0);
+        assert_ne!(values(&p), before[0]);
     }
 
     #[test]
@@ -173,6 +213,10 @@ mod tests {
         assert_eq!(values(&list[1]), [2.0]);
         lerp(&list[1..], &[tensor(&[6.0])], 0.25).unwrap();
         assert_eq!(values(&list[1]), [3.0]);
+        for (weight, becomes) in [(0.0, 3.0), (0.5, 5.0)] {
+            lerp_by(&list[1..], &[tensor(&[7.0])], &tensor(&[weight]).squeeze()).unwrap();
+            assert_eq!(values(&list[1]), [becomes]);
+        }
         assert!(lerp(&list, &list[..1], 0.5).is_err());
     }
 }

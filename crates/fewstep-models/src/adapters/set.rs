@@ -33,7 +33,7 @@ pub enum Dropout {
 }
 
 /// Adapters on a network: names, shapes and places. Their tensors are [`Weights`] of [`AdapterSet::layout`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AdapterSet {
     options: AdapterOptions,
     layout: Arc<Layout>,

@@ -69,7 +69,8 @@ pub fn write_random(
     let config = denoiser::unet(arch);
     let unet = UNet2DConditionModel::new(UNetConfig::from_json(&config)?)?;
     part.network("unet", &config, unet.layout(), DIFFUSERS_STEM)?;
-    write_json_atomic(&dir.join("model_index.json"), &pipeline::model_index(arch))
+    write_json_atomic(&dir.join("model_index.json"), &pipeline::model_index(arch))?;
+    Ok(())
 }
 
 /// A model is too easily lost to a random one.

@@ -1,7 +1,7 @@
 //! Adapters written to files: in diffusers' form of today, and in kohya's.
 //!
-//! Both are written whole or not at all, in the dtypes of the tensors. A file of either form read again gives the
-//! same adapters.
+//! Both are written whole or not at all, in the dtypes of the tensors; what was written is returned. A file of either
+//! form read again gives the same adapters.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::config::{self, METADATA_KEY};
 use super::error::LoraError;
 use super::kohya;
 use super::module::{LoraModule, Part};
-use crate::weights::{ModelError, write_tensors};
+use crate::weights::{ModelError, Written, write_tensors};
 
 /// Writes `unet.PATH.lora_A.weight` and `lora_B.weight`, with ranks, alphas and targets in the metadata, from which
 /// diffusers takes alphas that are not the ranks. The other networks' names begin with theirs.
@@ -23,7 +23,7 @@ use crate::weights::{ModelError, write_tensors};
 pub fn write_diffusers(
     path: &Path,
     parts: &[(Part, &BTreeMap<String, LoraModule>)],
-) -> Result<(), ModelError> {
+) -> Result<Written, ModelError> {
     let mut settings = Map::new();
     let mut names = Vec::new();
     for (part, modules) in parts.iter().filter(|(_, modules)| !modules.is_empty()) {
@@ -49,7 +49,10 @@ pub fn write_diffusers(
 /// # Errors
 /// A module that is no UNet's or text encoder's as fewstep knows them, for its name could not be read back; or
 /// what the operating system refused.
-pub fn write_kohya(path: &Path, parts: &[(Part, &BTreeMap<String, LoraModule>)]) -> Result<(), ModelError> {
+pub fn write_kohya(
+    path: &Path,
+    parts: &[(Part, &BTreeMap<String, LoraModule>)],
+) -> Result<Written, ModelError> {
     let two_encoders = parts
         .iter()
         .any(|(part, modules)| *part == Part::TextEncoder2 && !modules.is_empty());

@@ -9,19 +9,35 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::ModelError;
+use super::sum::{Summing, Written};
 
-/// Writes a file through `fill`. Until it is complete and on the disk, an earlier file of that name stays.
+/// A file that is being written.
+pub struct AtomicFile(Summing<BufWriter<File>>);
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Writes a file through `fill`, and returns what it holds. Until it is complete and on the disk, an earlier file
+/// of that name stays.
 ///
 /// # Errors
 /// What the operating system or `fill` refused; the unfinished file is removed then.
 pub fn write_atomic<E: From<ModelError>>(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
-) -> Result<(), E> {
+    fill: impl FnOnce(&mut AtomicFile) -> Result<(), E>,
+) -> Result<Written, E> {
     let beside = name_beside(path);
-    let written = write_and_sync(&beside, fill).and_then(|()| {
+    let written = write_and_sync(&beside, fill).and_then(|written| {
         fs::rename(&beside, path).map_err(|error| ModelError::io("rename to", path, error))?;
-        Ok(sync_parent(path)?)
+        sync_parent(path)?;
+        Ok(written)
     });
     if written.is_err() {
         // The first error is the one to tell; what cannot be removed is only an unfinished file.
@@ -34,7 +50,7 @@ pub fn write_atomic<E: From<ModelError>>(
 ///
 /// # Errors
 /// What the operating system refused.
-pub fn write_json_atomic(path: &Path, value: &Value) -> Result<(), ModelError> {
+pub fn write_json_atomic(path: &Path, value: &Value) -> Result<Written, ModelError> {
     write_atomic(path, |file| {
         serde_json::to_writer_pretty(&mut *file, value)
             .map_err(io::Error::from)
@@ -45,14 +61,15 @@ pub fn write_json_atomic(path: &Path, value: &Value) -> Result<(), ModelError> {
 
 fn write_and_sync<E: From<ModelError>>(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
-) -> Result<(), E> {
+    fill: impl FnOnce(&mut AtomicFile) -> Result<(), E>,
+) -> Result<Written, E> {
     let io = |error| ModelError::io("write", path, error);
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
+    let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
+    let mut file = AtomicFile(Summing::new(file));
     fill(&mut file)?;
     file.flush().map_err(io)?;
-    file.get_ref().sync_all().map_err(io)?;
-    Ok(())
+    file.0.get_ref().get_ref().sync_all().map_err(io)?;
+    Ok(file.0.written())
 }
 
 /// A name in the same folder, so that renaming stays within one file system.

@@ -4,6 +4,8 @@
 //! It knows files, names and shapes. What a network computes, [`crate::unet`], [`crate::vae`] and
 //! [`crate::clip`] know.
 
+mod sum;
+
 mod inside;
 
 mod atomic;
@@ -18,7 +20,7 @@ mod save;
 mod stored;
 mod tensors;
 
-pub use atomic::{write_atomic, write_json_atomic};
+pub use atomic::{AtomicFile, write_atomic, write_json_atomic};
 pub use error::ModelError;
 pub use file::TensorFile;
 pub use folder::{Component, Folder, read_json};
@@ -28,4 +30,5 @@ pub use mismatch::Mismatch;
 pub use options::Options;
 pub use save::{MAX_SHARD_BYTES, save_component};
 pub use stored::{DIFFUSERS_STEM, TRANSFORMERS_STEM};
+pub use sum::Written;
 pub use tensors::{read_tensors, write_tensors};

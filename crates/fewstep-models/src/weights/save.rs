@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::tensors::byte_size;
-use super::{ModelError, write_json_atomic, write_tensors};
+use super::{ModelError, Written, write_json_atomic, write_tensors};
 use crate::params::Weights;
 
 /// Shards are no larger than this, as in diffusers.
@@ -21,7 +21,7 @@ pub const MAX_SHARD_BYTES: usize = 10_000_000_000;
 ///
 /// Every file appears whole or not at all, but one after another: a folder that must be whole too is written
 /// anew and renamed by the caller. Files of an earlier save that this one does not replace (shards, an index)
-/// are removed at the end.
+/// are removed at the end. Returned are the names of the files written, and what each holds.
 ///
 /// # Errors
 /// What the operating system refused.
@@ -31,34 +31,38 @@ pub fn save_component(
     weights: &Weights,
     stem: &str,
     max_shard_bytes: usize,
-) -> Result<(), ModelError> {
+) -> Result<BTreeMap<String, Written>, ModelError> {
     fs::create_dir_all(folder).map_err(|error| ModelError::io("make folder", folder, error))?;
     let shards = split(weights.named(), max_shard_bytes);
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let index_name = format!("{stem}.safetensors.index.json");
-    let mut written = Vec::new();
+    let mut written = BTreeMap::new();
     let mut weight_map = Map::new();
     for (i, shard) in shards.iter().enumerate() {
         let name = match shards.len() {
             1 => format!("{stem}.safetensors"),
             n => format!("{stem}-{:05}-of-{n:05}.safetensors", i + 1),
         };
-        write_tensors(&folder.join(&name), shard.iter().copied(), &metadata)?;
+        let holds = write_tensors(&folder.join(&name), shard.iter().copied(), &metadata)?;
         weight_map.extend(
             shard
                 .iter()
                 .map(|(tensor, _)| ((*tensor).to_owned(), json!(name))),
         );
-        written.push(name);
+        written.insert(name, holds);
     }
     if shards.len() > 1 {
         let total_size: usize = weights.tensors().iter().map(byte_size).sum();
         let index = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
-        write_json_atomic(&folder.join(&index_name), &index)?;
-        written.push(index_name);
+        let holds = write_json_atomic(&folder.join(&index_name), &index)?;
+        written.insert(index_name, holds);
     }
-    write_json_atomic(&folder.join("config.json"), config)?;
-    remove_stale(folder, stem, &written)
+    written.insert(
+        "config.json".to_owned(),
+        write_json_atomic(&folder.join("config.json"), config)?,
+    );
+    remove_stale(folder, stem, &written)?;
+    Ok(written)
 }
 
 /// Cuts the tensors, in their order, into shards. A tensor above the limit is a shard of its own.
@@ -85,13 +89,13 @@ fn split<'a>(
 }
 
 /// Removes weights of the same stem that were not written now: a reader would prefer them.
-fn remove_stale(folder: &Path, stem: &str, written: &[String]) -> Result<(), ModelError> {
+fn remove_stale(folder: &Path, stem: &str, written: &BTreeMap<String, Written>) -> Result<(), ModelError> {
     let entries = fs::read_dir(folder).map_err(|error| ModelError::io("list", folder, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| ModelError::io("list", folder, error))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if is_weights(&name, stem) && !written.iter().any(|new| *new == name) {
+        if is_weights(&name, stem) && !written.contains_key(&*name) {
             let path = entry.path();
             fs::remove_file(&path).map_err(|error| ModelError::io("remove", &path, error))?;
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use super::dtype::dtype_of;
-use super::{ModelError, TensorFile, write_atomic};
+use super::{ModelError, TensorFile, Written, write_atomic};
 
 /// All tensors of a safetensors file, in their stored dtypes, on the CPU.
 ///
@@ -29,7 +29,7 @@ pub fn write_tensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
     metadata: &BTreeMap<String, String>,
-) -> Result<(), ModelError> {
+) -> Result<Written, ModelError> {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     // Larger numbers first, so that every tensor begins at a multiple of its numbers' size.
     tensors.sort_by(|(a, x), (b, y)| number_size(y).cmp(&number_size(x)).then(a.cmp(b)));

@@ -72,6 +72,22 @@ choices! {
         Bf16 = "bf16",
     }
 
+    /// What a checkpoint that cannot be saved does to the run.
+    OnSaveError {
+        /// It ends the run.
+        Stop = "stop",
+        /// It is told, and the run goes on.
+        Continue = "continue",
+    }
+
+    /// What a loss or a gradient that is not finite does to the run.
+    OnNan {
+        /// It ends the run.
+        Stop = "stop",
+        /// Its update is skipped, up to a limit.
+        Skip = "skip",
+    }
+
     /// The distance between the prediction and its target.
     LossType {
         /// The mean square.

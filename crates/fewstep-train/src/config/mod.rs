@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use choices::{
-    CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision,
+    CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
+    OnSaveError,
 };
 pub use later::{LATER, LaterFlag};
 pub use sections::{

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::choices::{
-    CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision,
+    CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
+    OnSaveError,
 };
 use super::value::{FlagKind, FlagType, FlagValue};
 
@@ -150,6 +151,16 @@ sections! {
         /// Go on from a checkpoint: latest, the name of one in the output folder, or a path. Without it a
         /// run goes on from its latest checkpoint if its settings are the same, and refuses if they differ.
         resume_from_checkpoint: Option<String> = None,
+        /// When a checkpoint cannot be saved (a full disk, most often): stop ends the run, continue goes on and
+        /// tries again at the next one. The last good checkpoint stays in any case, and a run whose results cannot
+        /// be saved ends with an error.
+        on_save_error: OnSaveError = OnSaveError::Stop,
+        /// When a loss or a gradient is not finite, the update is not done. skip counts it and goes on with the
+        /// next samples until there are more than nan_limit; stop ends the run at once. Either way the end leaves
+        /// a file for fewstep debug step --inputs.
+        on_nan: OnNan = OnNan::Skip,
+        /// With on_nan skip: the run ends when more than so many of the last 1000 updates were not finite.
+        nan_limit: u64 = 10,
     }
 
     /// The pictures and captions, and how many of them.

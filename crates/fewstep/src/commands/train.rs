@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fewstep_train::config::{Config, Method};
-use fewstep_train::{Ending, Event, MemoryPlan, Observer, Report, Start, StepMetrics, Stop};
+use fewstep_train::{Ending, Event, MemoryPlan, Observer, Report, Skip, Skipped, Start, StepMetrics, Stop};
 
 use crate::failure;
 use crate::progress::{Progress, Speaker};
@@ -39,12 +39,12 @@ Examples:
       --train_data_dir pictures/foxes --caption_column caption --max_train_steps 1000
 
 Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from
-there. The results are folders and files that diffusers loads: OUT/unet and OUT/unet_target, or with
-adapters OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
+there, after a kill or a full disk from the last checkpoint that is whole. The results are folders
+and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
+OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
 Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
-their hub names, shards that are not local files, several ranks, 8-bit Adam, gradient checkpointing,
-and caches.";
+their hub names, shards that are not local files, several ranks, 8-bit Adam, and caches.";
 
 /// Trains to the end, or until it is told to stop.
 ///
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let report = report?;
     terminal::note(&closing(&report, &config));
     Ok(match report.ending {
-        Ending::Finished => ExitCode::SUCCESS,
+        Ending::Finished | Ending::FinishedBefore => ExitCode::SUCCESS,
         Ending::Interrupted { .. } => failure::stopped_by(stop.signal().unwrap_or(SIGINT)),
     })
 }
@@ -152,22 +152,44 @@ impl Observer for Watcher {
     }
 
     fn event(&mut self, event: &Event) {
-        let text = match event {
-            Event::DataMoved(resumed) => resumed.to_string(),
-            Event::Checkpoint { path, .. } => format!("wrote {}", path.display()),
-            Event::SkippedUpdate { step, scale } => {
-                format!(
-                    "after step {step}: an update overflowed in fp16 and was skipped; the loss scale is now {scale}"
-                )
-            }
+        let text = describe(event);
+        let Some(shown) = &self.shown else {
+            return terminal::note(&text);
         };
-        match &self.shown {
-            Some(shown) => {
-                shown.answer.if_asked(&self.stop);
-                shown.progress.speaker().say(&text);
-            }
-            None => terminal::note(&text),
+        shown.answer.if_asked(&self.stop);
+        shown.progress.speaker().say(&text);
+    }
+}
+
+/// An event in a sentence.
+fn describe(event: &Event) -> String {
+    match event {
+        Event::DataMoved(resumed) => resumed.to_string(),
+        Event::Checkpoint { path, .. } => format!("wrote {}", path.display()),
+        Event::NotSaved { step, reason } => {
+            format!(
+                "warning: the checkpoint of step {step} could not be saved, and the run goes on: {reason}"
+            )
         }
+        Event::MetricsNotWritten { reason } => {
+            format!("warning: {reason}; the lines are kept until they can be written")
+        }
+        Event::SkippedUpdate { step, cause } => match cause {
+            Skip::Overflow { scale } => format!(
+                "after step {step}: an update overflowed in fp16 and was skipped; the loss scale is now {scale}"
+            ),
+            Skip::NotFinite(found) => format!("warning: after step {step} an update was skipped: {found}"),
+        },
+        Event::DamagedCheckpoint { damage, moved_to } => {
+            format!(
+                "warning: {damage}; that checkpoint is now {}, and the one before it is taken",
+                moved_to.display()
+            )
+        }
+        Event::NoLock { folder, reason } => format!(
+            "warning: nothing keeps another run out of {}, for its file system has no locks ({reason})",
+            folder.display()
+        ),
     }
 }
 
@@ -206,21 +228,27 @@ impl Answer {
     }
 }
 
+/// The updates that were skipped, a line for each cause.
+fn skipped(skipped: &Skipped) -> String {
+    let line = |count: u64, why: &str| match count {
+        0 => String::new(),
+        1 => format!("1 update was skipped since {why}\n"),
+        _ => format!("{count} updates were skipped since {why}\n"),
+    };
+    line(skipped.overflow, "fp16 overflowed")
+        + &line(skipped.not_finite, "the loss or the gradient was not finite")
+}
+
 /// What the run was, and what it left out.
 fn closing(report: &Report, config: &Config) -> String {
     let mut text = String::new();
     if !report.dropped.is_empty() {
         text.push_str(&format!("left out of the training data:\n{}\n", report.dropped));
     }
-    if report.skipped_updates > 0 {
-        text.push_str(&format!(
-            "{} updates were skipped since fp16 overflowed\n",
-            report.skipped_updates
-        ));
-    }
+    text.push_str(&skipped(&report.skipped));
     let (steps, samples, out) = (report.steps, report.samples, config.run.output_dir.display());
     text + &match &report.ending {
-        Ending::Finished => {
+        Ending::Finished | Ending::FinishedBefore => {
             let (student, average) = match config.method() {
                 Method::Full => ("unet", "unet_target"),
                 Method::Lora => ("pytorch_lora_weights.safetensors", "lora_target"),
@@ -229,8 +257,12 @@ fn closing(report: &Report, config: &Config) -> String {
                 Some(_) => format!(", its moving average in {out}/{average}"),
                 None => String::new(),
             };
+            let done = match report.ending {
+                Ending::FinishedBefore => "this run was finished before: it was done",
+                _ => "done",
+            };
             format!(
-                "done after {steps} steps and {samples} samples: the student is in {out}/{student}{average}"
+                "{done} after {steps} steps and {samples} samples: the student is in {out}/{student}{average}"
             )
         }
         Ending::Interrupted { checkpoint } => format!(

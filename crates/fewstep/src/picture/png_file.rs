@@ -21,7 +21,8 @@ pub(crate) struct Note {
 /// # Errors
 /// A folder that is missing or cannot be written.
 pub(crate) fn write_png(path: &Path, picture: &Rgb8, notes: &[Note]) -> anyhow::Result<()> {
-    write_atomic(path, |file| encode(file, picture, notes))
+    write_atomic(path, |file| encode(file, picture, notes))?;
+    Ok(())
 }
 
 fn encode(out: impl Write, picture: &Rgb8, notes: &[Note]) -> anyhow::Result<()> {

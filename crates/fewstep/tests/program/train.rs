@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::common::{Ran, command, fewstep, fixture, word};
 
 /// A run of the tiny teacher in `out` on the good shard, or on other shards, with further flags.
-fn line(out: &Path, flags: &[&str]) -> Vec<String> {
+pub(crate) fn line(out: &Path, flags: &[&str]) -> Vec<String> {
     let mut words = without_data(out, flags);
     if !flags.iter().any(|flag| flag.starts_with("--train_shards")) {
         words.push(format!(
@@ -156,7 +156,7 @@ fn another_run_in_the_same_folder_is_refused() {
 }
 
 /// Starts a run without end, and waits for its first steps.
-fn start_long(out: &Path) -> Child {
+pub(crate) fn start_long(out: &Path) -> Child {
     let child = command(line(out, &["--max_train_steps=1000000"]))
         .stderr(Stdio::piped())
         .spawn()

@@ -240,8 +240,9 @@ fn row_json(result: &RowResult) -> Value {
 }
 
 fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
-    Ok(write_atomic(path, |file| {
+    write_atomic(path, |file| {
         file.write_all(bytes)
             .map_err(|error| ModelError::io("write", path, error))
-    })?)
+    })?;
+    Ok(())
 }

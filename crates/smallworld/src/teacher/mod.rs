@@ -158,7 +158,8 @@ impl Making<'_> {
                 self.work.display()
             );
         }
-        Ok(write_json_atomic(&path, &recipe)?)
+        write_json_atomic(&path, &recipe)?;
+        Ok(())
     }
 
     fn finished_path(&self, name: &str) -> PathBuf {
@@ -193,11 +194,8 @@ impl Making<'_> {
 
     /// Keeps the finished weights of this name.
     fn finish(&mut self, name: &str, weights: &Weights) -> Result<()> {
-        Ok(write_tensors(
-            &self.finished_path(name),
-            weights.named(),
-            &Default::default(),
-        )?)
+        write_tensors(&self.finished_path(name), weights.named(), &Default::default())?;
+        Ok(())
     }
 
     /// Goes on from the stage's checkpoint, where there is one.

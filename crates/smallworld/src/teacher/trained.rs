@@ -90,6 +90,7 @@ impl Trained {
             &self.exp_avg_sqs,
             &self.counts,
             options,
+            None,
         )?;
         lists::lerp(
             &self.averages,

@@ -13,7 +13,8 @@ use crate::train_flags::TrainFlags;
 /// Inputs: latents (B,4,h,w; scaled), noise (same), index (B), w (B), prompt_embeds (B,77,D), for SD
 /// uncond_prompt_embeds (B or 1,77,D), for SDXL text_embeds (B,P) and time_ids (B,6), and init.PARAMETER for
 /// every trained parameter that is to be overwritten (of adapters: MODULE.lora_A.weight and
-/// MODULE.lora_B.weight); the target starts as a copy of that student.
+/// MODULE.lora_B.weight); the target starts as a copy of that student, less what init_target.PARAMETER
+/// overwrites. A run that ends since numbers are not finite leaves such a file.
 ///
 /// Outputs, as f32: loss, model_pred, target, x_prev, and grad.PARAMETER for every trained parameter, before
 /// clipping.

@@ -1,0 +1,211 @@
+//! Naming what is behind a loss or a gradient that is not finite: at which stage of a step, and for which samples.
+//!
+//! It looks at tensors that a step has left, once something is known to be wrong. That is rare, so that it may wait
+//! for the device.
+
+use std::fmt;
+
+use libtorch_ext::catch;
+use serde_json::{Value, json};
+use tch::{Kind, Tensor};
+
+use crate::draw::Draws;
+use crate::error::TrainError;
+use crate::micro_batch::MicroBatch;
+use crate::step::{Objective, StepOutput};
+
+/// So many samples are named in a sentence.
+const NAMED: usize = 3;
+
+/// What one forward and backward pass leaves, for the case that its numbers turn out to be none.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    /// What it was given.
+    pub(crate) inputs: MicroBatch,
+    /// The samples' numbers.
+    pub(crate) samples: Vec<u64>,
+    /// Shard and key of each.
+    pub(crate) keys: Vec<String>,
+    loss: Tensor,
+    x_prev: Tensor,
+    target: Tensor,
+    model_pred: Tensor,
+}
+
+impl Trace {
+    /// Keeps what the step gave, without its graph.
+    ///
+    /// # Errors
+    /// There are none.
+    pub(crate) fn new(
+        inputs: MicroBatch,
+        samples: Vec<u64>,
+        keys: Vec<String>,
+        output: &StepOutput,
+    ) -> Result<Self, TrainError> {
+        Ok(catch(|| Trace {
+            inputs,
+            samples,
+            keys,
+            loss: output.loss.detach(),
+            x_prev: output.x_prev.detach(),
+            target: output.target.detach(),
+            model_pred: output.model_pred.detach(),
+        })?)
+    }
+
+    /// The stages of a step in the order in which they are computed, `[B, ..]` each.
+    fn stages(&self) -> [(&'static str, &Tensor); 5] {
+        [
+            ("the VAE's latents", &self.inputs.latents),
+            ("the text encoder's embedding", &self.inputs.cond.prompt_embeds),
+            ("the teacher's solver step", &self.x_prev),
+            ("the target's prediction", &self.target),
+            ("the student's prediction", &self.model_pred),
+        ]
+    }
+
+    /// Whether the loss is finite.
+    pub(crate) fn is_finite(&self) -> Result<bool, TrainError> {
+        Ok(catch(|| self.loss.double_value(&[]).is_finite())?)
+    }
+}
+
+/// A loss or a gradient that is not finite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotFinite {
+    /// What is not: the loss or the gradient's norm.
+    pub what: &'static str,
+    /// What it is.
+    pub value: f64,
+    /// The first stage of the step that is not finite, where one is; else it went wrong on the way back.
+    pub stage: Option<&'static str>,
+    /// The samples for which it is not; without a stage all of the update.
+    pub samples: Vec<Suspect>,
+}
+
+/// A sample that may be behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspect {
+    /// Its number in the run.
+    pub number: u64,
+    /// Its shard and key.
+    pub key: String,
+    /// The timestep at which its solver step started.
+    pub timestep: i64,
+    /// Its guidance scale.
+    pub w: f32,
+}
+
+impl NotFinite {
+    /// Looks into what an update's passes have left.
+    ///
+    /// # Errors
+    /// What LibTorch refuses.
+    pub(crate) fn find(
+        (loss, grad_norm): (f64, f64),
+        traces: &[Trace],
+        draws: &Draws,
+        objective: &Objective,
+    ) -> Result<Self, TrainError> {
+        let (what, value) = match loss.is_finite() {
+            false => ("loss", loss),
+            true => ("gradient norm", grad_norm),
+        };
+        let timesteps = objective.solver.timestep_list();
+        let suspect = |trace: &Trace, row: usize| {
+            let number = trace.samples[row];
+            let index = draws.index(&[number])[0];
+            Suspect {
+                number,
+                key: trace.keys[row].clone(),
+                timestep: usize::try_from(index)
+                    .ok()
+                    .and_then(|index| timesteps.get(index).copied())
+                    .unwrap_or(-1),
+                w: draws.guidance_scale(&[number])[0],
+            }
+        };
+        let stages = traces.first().map_or(0, |trace| trace.stages().len());
+        for place in 0..stages {
+            let mut samples = Vec::new();
+            for trace in traces {
+                let rows = rows_not_finite(trace.stages()[place].1)?;
+                samples.extend(rows.into_iter().map(|row| suspect(trace, row)));
+            }
+            if !samples.is_empty() {
+                return Ok(NotFinite {
+                    what,
+                    value,
+                    stage: Some(traces[0].stages()[place].0),
+                    samples,
+                });
+            }
+        }
+        let mut samples = Vec::new();
+        for trace in traces {
+            samples.extend((0..trace.samples.len()).map(|row| suspect(trace, row)));
+        }
+        Ok(NotFinite {
+            what,
+            value,
+            stage: None,
+            samples,
+        })
+    }
+
+    /// As a line of metrics.jsonl holds it.
+    pub(crate) fn to_json(&self) -> Value {
+        let samples: Vec<Value> = self
+            .samples
+            .iter()
+            .map(|sample| {
+                json!({"number": sample.number, "key": sample.key, "timestep": sample.timestep, "w": sample.w})
+            })
+            .collect();
+        // JSON has no word for what is no number.
+        json!({"cause": "not_finite", "what": self.what, "value": self.value.to_string(), "stage": self.stage,
+            "samples": samples})
+    }
+}
+
+/// The rows of `[B, ..]` that hold a number that is not finite.
+fn rows_not_finite(tensor: &Tensor) -> Result<Vec<usize>, TrainError> {
+    let bad = catch(|| {
+        let bad = tensor.isfinite().logical_not().flatten(1, -1).any_dim(1, false);
+        Vec::<i64>::try_from(bad.to_kind(Kind::Int64))
+    })?
+    .map_err(libtorch_ext::TorchError::from)?;
+    Ok((0..bad.len()).filter(|&row| bad[row] != 0).collect())
+}
+
+/// "the loss is NaN: the VAE's latents are not finite for sample 7 (..) at timestep 259 with w 7.31".
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its {} is {}: ", self.what, self.value)?;
+        match self.stage {
+            Some(stage) => write!(f, "{stage} is not finite for ")?,
+            None => f.write_str("the gradients are not finite; its samples are ")?,
+        }
+        for (place, sample) in self.samples.iter().take(NAMED).enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{sample}")?;
+        }
+        match self.samples.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more, which metrics.jsonl names"),
+        }
+    }
+}
+
+impl fmt::Display for Suspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Suspect {
+            number,
+            key,
+            timestep,
+            w,
+        } = self;
+        write!(f, "sample {number} ({key}) at timestep {timestep} with w {w:.2}")
+    }
+}

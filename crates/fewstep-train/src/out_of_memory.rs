@@ -1,0 +1,200 @@
+//! What to say when memory runs out: what the run holds all the time, what is left for activations, and what would
+//! make it fit.
+//!
+//! It knows the options that take memory, not how the memory is used.
+
+use std::fmt;
+
+use fewstep_models::weights::ModelError;
+use libtorch_ext::TorchError;
+use tch::Device;
+
+use crate::config::{Config, GradientCheckpointing, Method, MixedPrecision};
+use crate::error::TrainError;
+use crate::plan::{MemoryPlan, plan};
+use crate::{device, memory};
+
+/// A run that needed more memory than there is.
+#[derive(Debug)]
+pub struct OutOfMemory {
+    /// Where.
+    device: Device,
+    /// What LibTorch said.
+    source: TorchError,
+    /// What is held for the whole run, where the options could be read that far.
+    plan: Option<MemoryPlan>,
+    /// All memory that the run could have, where the device or the system says.
+    total: Option<u64>,
+    /// What would make it fit, the mildest first.
+    remedies: Vec<String>,
+}
+
+impl std::error::Error for OutOfMemory {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The error of a run, with what it would take to fit if it ran out of memory.
+pub(crate) fn explain(error: TrainError, config: &Config) -> TrainError {
+    let source = match error {
+        TrainError::Torch(source) | TrainError::Model(ModelError::Torch(source))
+            if source.is_out_of_memory() =>
+        {
+            source
+        }
+        other => return other,
+    };
+    let device = device::resolve(&config.run).unwrap_or(Device::Cpu);
+    TrainError::from(Box::new(OutOfMemory {
+        device,
+        source,
+        plan: plan(config).ok(),
+        total: match device {
+            Device::Cuda(index) => total(index),
+            _ => memory::available()
+                .zip(memory::resident())
+                .map(|(free, own)| free + own),
+        },
+        remedies: remedies(config),
+    }))
+}
+
+fn total(index: usize) -> Option<u64> {
+    let memory = libtorch_ext::device::memory(index).ok()?;
+    u64::try_from(memory.total).ok()
+}
+
+/// What takes less memory than these options, the mildest first.
+fn remedies(config: &Config) -> Vec<String> {
+    let (data, optimizer) = (&config.data, &config.optimizer);
+    let mut remedies = Vec::new();
+    let batch = data.train_batch_size;
+    if batch > 1 {
+        // The largest divisor keeps the number of samples in a step.
+        let parts = (2..=batch)
+            .find(|parts| batch.is_multiple_of(*parts))
+            .unwrap_or(batch);
+        remedies.push(format!(
+            "--train_batch_size {} --gradient_accumulation_steps {} (the same step in {parts} parts)",
+            batch / parts,
+            u64::from(optimizer.gradient_accumulation_steps) * u64::from(parts)
+        ));
+    }
+    if config.run.gradient_checkpointing != GradientCheckpointing::Full {
+        remedies.push("--gradient_checkpointing (the same step, but slower)".to_owned());
+    }
+    if config.distillation.vae_encode_batch_size.min(batch) > 1 {
+        remedies.push("--vae_encode_batch_size 1 (the VAE encodes one picture after another)".to_owned());
+    }
+    if config.run.mixed_precision == MixedPrecision::No {
+        remedies.push("--mixed_precision bf16".to_owned());
+    }
+    if config.method() == Method::Full {
+        remedies.push("--method lora (adapters on one frozen UNet)".to_owned());
+    } else if config.lora.rank() > 1 {
+        remedies.push(format!("--lora_rank {}", config.lora.rank() / 2));
+    }
+    remedies.push(format!("--resolution below {}", config.resolution()));
+    remedies
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 * 1e-9);
+        match self.device {
+            Device::Cuda(index) => write!(f, "cuda:{index} is out of memory")?,
+            _ => f.write_str("the machine is out of memory")?,
+        }
+        write!(f, " ({})", self.source)?;
+        if let Some(plan) = &self.plan {
+            let parts: Vec<String> = plan
+                .holdings
+                .iter()
+                .map(|holding| format!("{} {}", holding.what, gigabytes(holding.bytes)))
+                .collect();
+            write!(
+                f,
+                ". Held for the whole run are {}: {}; activations and whatever else runs there come on top",
+                gigabytes(plan.bytes()),
+                parts.join(", ")
+            )?;
+            if self.total.is_some_and(|total| total < plan.bytes()) {
+                let total = gigabytes(self.total.unwrap_or(0));
+                write!(
+                    f,
+                    ". That alone is more than the {total} there are, so that a smaller batch is not enough"
+                )?;
+            }
+        }
+        write!(
+            f,
+            ". To make it fit, try in this order, alone or together: {}",
+            self.remedies.join("; ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[(&str, &str)]) -> Config {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/tiny-sd");
+        let mut config = Config::default();
+        let given = [
+            ("pretrained_teacher_model", model),
+            ("max_train_steps", "5"),
+            ("device", "cpu"),
+        ];
+        for (name, word) in given.iter().chain(flags) {
+            config.set(name, &[(*word).to_owned()]).unwrap();
+        }
+        config
+    }
+
+    /// What LibTorch says on a card that is full, shortened.
+    const FULL_CARD: &str = "CUDA out of memory. Tried to allocate 1.25 GiB. GPU 0 has a total capacity of 23.64 GiB of \
+        which 310.00 MiB is free. Including non-PyTorch memory, this process has 23.33 GiB memory in use.\nException \
+        raised from malloc at /pytorch/c10/cuda/CUDACachingAllocator.cpp:1500 (most recent call first):\nframe #0: ...";
+
+    #[test]
+    fn it_says_what_is_held_and_what_would_fit() {
+        let config = config(&[("train_batch_size", "12"), ("gradient_accumulation_steps", "2")]);
+        let error = explain(TrainError::Torch(TorchError::new(FULL_CARD)), &config);
+        let text = error.to_string();
+        for said in [
+            "CUDA out of memory. Tried to allocate 1.25 GiB",
+            "Held for the whole run are 0.0 GB: teacher",
+            "AdamW's two moments",
+            "--train_batch_size 6 --gradient_accumulation_steps 4",
+            "--gradient_checkpointing",
+            "--mixed_precision bf16",
+            "--method lora",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        assert!(!text.contains("raised from"), "{text}");
+    }
+
+    #[test]
+    fn it_names_only_what_would_help_these_options() {
+        let config = config(&[
+            ("train_batch_size", "1"),
+            ("mixed_precision", "bf16"),
+            ("lora_rank", "64"),
+            ("gradient_checkpointing", "full"),
+        ]);
+        let remedies = remedies(&config);
+        assert_eq!(remedies, ["--lora_rank 32", "--resolution below 512"]);
+    }
+
+    #[test]
+    fn another_error_stays_as_it_is() {
+        let error = explain(
+            TrainError::Torch(TorchError::new("mat1 and mat2 shapes cannot be multiplied")),
+            &config(&[]),
+        );
+        assert!(matches!(error, TrainError::Torch(_)));
+    }
+}
