@@ -52,6 +52,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Kill a small run again and again, and compare it with one that was left alone (minutes)
+    KillTest {
+        /// How often
+        #[arg(long, default_value_t = 100)]
+        times: u32,
+    },
     /// Look for faults without running anything: format, spelling, licences, clippy, documentation
     Check,
     /// Ask the advisory database about the dependencies (needs cargo-deny and the open internet)
@@ -82,6 +88,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Demo { args } => run::smallworld("demo", &args),
         Chore::MakeTeacher { args } => run::smallworld("make-teacher", &args),
         Chore::Test { args } => run::tests(&args),
+        Chore::KillTest { times } => run::kill_test(times),
         Chore::Check => check::check(),
         Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
         Chore::Fixtures => run::reference("make_fixtures.py", &[]),

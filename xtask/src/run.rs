@@ -55,6 +55,23 @@ pub(crate) fn tests(args: &[String]) -> Result<()> {
     command_with("cargo", &all, &[("OMP_NUM_THREADS", &threads)])
 }
 
+/// The long form of the test that kills runs.
+pub(crate) fn kill_test(times: u32) -> Result<()> {
+    setup::ensure()?;
+    let test = [
+        "test",
+        "--package",
+        "fewstep",
+        "--test",
+        "program",
+        "killed_very_often",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ];
+    command_with("cargo", &test, &[("FEWSTEP_KILLS", &times.to_string())])
+}
+
 /// Builds what the small world runs, then runs `smallworld VERB`.
 pub(crate) fn smallworld(verb: &str, args: &[String]) -> Result<()> {
     setup::ensure()?;

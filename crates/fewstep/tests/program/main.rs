@@ -14,6 +14,8 @@ mod folder;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod lora;
 #[cfg(test)]
 mod shards;
