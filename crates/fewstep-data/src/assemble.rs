@@ -10,6 +10,7 @@ use crate::decoder::Decoded;
 use crate::drops::Dropped;
 use crate::error::DataError;
 use crate::picture::{self, Facing, Rgb, Square};
+use crate::source::Access;
 
 /// What became of the next event of the order.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Assembler {
     config: DataConfig,
+    access: Access,
     shards: usize,
     cursor: Cursor,
     /// Whether any sample was delivered since every shard had been tried.
@@ -33,10 +35,11 @@ pub(crate) struct Assembler {
 }
 
 impl Assembler {
-    /// Goes on at `cursor`; an epoch has `shards` shards.
-    pub(crate) fn new(config: &DataConfig, shards: usize, cursor: Cursor) -> Self {
+    /// Goes on at `cursor`; an epoch has `shards` shards, read through `access`.
+    pub(crate) fn new(config: &DataConfig, access: Access, shards: usize, cursor: Cursor) -> Self {
         Assembler {
             config: config.clone(),
+            access,
             shards,
             cursor,
             passed: false,
@@ -80,6 +83,7 @@ impl Assembler {
             }
         }
         self.cursor.samples += ranks * size as u64;
+        self.count_retries();
         Ok(batch)
     }
 
@@ -135,12 +139,18 @@ impl Assembler {
         }
     }
 
+    /// What was tried again has no place in the order: it counts when it happened.
+    fn count_retries(&mut self) {
+        self.cursor.drops.absorb(self.access.take_retried());
+    }
+
     /// The next epoch begins, unless every shard has been tried and had nothing to give: it would not either.
     fn end_epoch(&mut self, untried: usize) -> Result<(), DataError> {
         if untried > 0 {
             return Ok(());
         }
         if !self.passed {
+            self.count_retries();
             return Err(DataError::NothingPassed {
                 shards: self.shards,
                 noun: self.config.origin.noun(),

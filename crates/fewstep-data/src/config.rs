@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub struct DataConfig {
     pub wanted: Wanted,
     /// Bounds on what a shard may ask of this machine.
     pub limits: Limits,
+    /// How long to wait for shards that are elsewhere, and how often to ask again.
+    pub sources: SourceOptions,
 }
 
 /// Where samples come from.
@@ -172,6 +175,43 @@ impl Default for Limits {
     }
 }
 
+/// How long to wait for what is no local file, and how often to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// The longest silence: a server, connection or command that sends nothing for so long is given up, and asked
+    /// again. It counts only while bytes are waited for.
+    pub timeout: Duration,
+    /// How often a shard is asked for again, in a row, before it is given up. Whenever a new byte has come the count
+    /// starts anew. A command is run again twice at most, and standard input never.
+    pub retries: u32,
+    /// The wait before it is asked for again the first time; each further one is twice as long.
+    pub first_wait: Duration,
+    /// The longest of these waits, unless a server asks for more.
+    pub longest_wait: Duration,
+    /// Bytes of an open shard that are read ahead.
+    pub read_ahead_bytes: usize,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        SourceOptions {
+            timeout: Duration::from_secs(30),
+            retries: 5,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(30),
+            read_ahead_bytes: 32 << 20,
+        }
+    }
+}
+
+impl SourceOptions {
+    /// The wait after so many failures in a row and one more.
+    pub(crate) fn wait(&self, failures: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
+        self.first_wait.saturating_mul(doubled).min(self.longest_wait)
+    }
+}
+
 impl Default for DataConfig {
     fn default() -> Self {
         DataConfig {
@@ -188,6 +228,7 @@ impl Default for DataConfig {
             part: Part::default(),
             wanted: Wanted::default(),
             limits: Limits::default(),
+            sources: SourceOptions::default(),
         }
     }
 }
@@ -219,6 +260,9 @@ impl DataConfig {
         }
         if self.limits.max_window_bytes == 0 {
             return refuse("limit on the shuffle window", "must be at least 1 byte");
+        }
+        if self.sources.timeout.is_zero() {
+            return refuse("time limit on the data's silence", "must be above 0");
         }
         if u64::from(self.resolution).pow(2) > self.limits.max_pixels {
             return refuse("resolution", "is beyond the limit on the pixels of a picture");

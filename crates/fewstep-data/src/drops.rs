@@ -6,7 +6,9 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a sample or a shard was left out.
+use crate::source::cause_of;
+
+/// Why a sample or a shard was left out, or something was tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -14,6 +16,12 @@ pub enum Cause {
     UnreadableShard,
     /// A shard ended early, could not be read to its end, or is no tar archive. What came before was used.
     BrokenShard,
+    /// A shard that could not be reached, however often it was tried.
+    UnreachableShard,
+    /// A shard of which not a byte came for too long, however often it was tried.
+    SilentShard,
+    /// A shard whose command failed, or could not be read to its end. What came before was used.
+    FailedCommand,
     /// A shard without a single sample.
     EmptyShard,
     /// A sample without a picture.
@@ -48,6 +56,14 @@ pub enum Cause {
     LowAesthetic,
     /// A sample whose JSON lacks a score by which samples are chosen.
     Unscored,
+    /// A connection that broke or was not to be had. It was tried again: nothing was left out.
+    RetriedConnection,
+    /// Silence for too long. It was tried again.
+    RetriedSilence,
+    /// A server that could not answer. It was tried again.
+    RetriedServer,
+    /// A command that failed. It was run again.
+    RetriedCommand,
 }
 
 /// Whose doing it is that something was left out.
@@ -86,6 +102,14 @@ impl Cause {
             _ => None,
         }
     }
+
+    /// Whether it only was tried again, so that nothing was left out for it.
+    pub fn is_retry(self) -> bool {
+        matches!(
+            self,
+            Cause::RetriedConnection | Cause::RetriedSilence | Cause::RetriedServer | Cause::RetriedCommand
+        )
+    }
 }
 
 impl fmt::Display for Cause {
@@ -93,6 +117,9 @@ impl fmt::Display for Cause {
         f.pad(match self {
             Cause::UnreadableShard => "shard cannot be opened",
             Cause::BrokenShard => "shard is broken",
+            Cause::UnreachableShard => "shard out of reach",
+            Cause::SilentShard => "shard fell silent",
+            Cause::FailedCommand => "shard's command failed",
             Cause::EmptyShard => "shard without samples",
             Cause::MissingImage => "no picture",
             Cause::MissingCaption => "no caption",
@@ -110,6 +137,10 @@ impl fmt::Display for Cause {
             Cause::Watermark => "watermark",
             Cause::LowAesthetic => "low aesthetic score",
             Cause::Unscored => "no score in its JSON",
+            Cause::RetriedConnection => "connection, tried again",
+            Cause::RetriedSilence => "silence, tried again",
+            Cause::RetriedServer => "server, tried again",
+            Cause::RetriedCommand => "command, run again",
         })
     }
 }
@@ -144,7 +175,8 @@ impl Dropped {
 
     /// A shard that cannot be opened.
     pub(crate) fn shard(name: &str, error: &io::Error) -> Self {
-        Dropped::new(Cause::UnreadableShard, &format!("{name}: {error}"))
+        let cause = cause_of(error, Cause::UnreadableShard);
+        Dropped::new(cause, &format!("{name}: {error}"))
     }
 }
 
@@ -177,14 +209,25 @@ impl Drops {
             });
     }
 
+    /// Counts all of `others`.
+    pub fn absorb(&mut self, others: Drops) {
+        for (cause, more) in others.tallies {
+            self.tallies
+                .entry(cause)
+                .and_modify(|tally| tally.count += more.count)
+                .or_insert(more);
+        }
+    }
+
     /// How often `cause` struck.
     pub fn count(&self, cause: Cause) -> u64 {
         self.tallies.get(&cause).map_or(0, |tally| tally.count)
     }
 
-    /// All causes together.
+    /// Everything together that was left out; what was tried again is not.
     pub fn total(&self) -> u64 {
-        self.tallies.values().map(|tally| tally.count).sum()
+        let left_out = self.iter().filter(|(cause, _)| !cause.is_retry());
+        left_out.map(|(_, tally)| tally.count).sum()
     }
 
     /// Those together that are broken, incomplete or beyond a limit.
@@ -193,7 +236,7 @@ impl Drops {
         broken.map(|(_, tally)| tally.count).sum()
     }
 
-    /// Whether nothing was left out.
+    /// Whether nothing was left out, nor tried again.
     pub fn is_empty(&self) -> bool {
         self.tallies.is_empty()
     }
@@ -220,7 +263,7 @@ impl fmt::Display for Drops {
         if self.is_empty() {
             return write!(f, "nothing was dropped");
         }
-        write!(f, "{:<24}{:>10}  first example", "cause", "dropped")?;
+        write!(f, "{:<24}{:>10}  first example", "cause", "times")?;
         for (cause, tally) in self.iter() {
             write!(f, "\n{cause:<24}{:>10}  {}", tally.count, tally.first)?;
         }
@@ -257,7 +300,7 @@ mod tests {
         let text = drops.to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0], "cause                      dropped  first example");
+        assert_eq!(lines[0], "cause                        times  first example");
         assert_eq!(lines[1], "no caption                       1  a.tar: 2");
         assert_eq!(lines[2], "bad picture                      2  a.tar: 1");
     }
@@ -277,6 +320,24 @@ mod tests {
             drops.add(Dropped::new(Cause::BadPicture, "c"));
         }
         assert_eq!(drops.advice(), "");
+    }
+
+    #[test]
+    fn what_was_tried_again_was_not_left_out() {
+        let mut drops = Drops::default();
+        drops.add(Dropped::new(Cause::BadPicture, "a.tar: 1"));
+        let mut retried = Drops::default();
+        retried.add(Dropped::new(Cause::RetriedServer, "b.tar: busy"));
+        retried.add(Dropped::new(Cause::RetriedServer, "c.tar: busy"));
+        drops.absorb(retried.clone());
+        drops.absorb(retried);
+        assert_eq!((drops.count(Cause::RetriedServer), drops.total()), (4, 1));
+        assert!(
+            drops
+                .to_string()
+                .ends_with("server, tried again              4  b.tar: busy"),
+            "{drops}"
+        );
     }
 
     #[test]

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use crate::config::DataConfig;
 use crate::decoder::Decoder;
 use crate::drops::{Dropped, Drops};
-use crate::place::Place;
-use crate::sample::{Found, Sample, key_and_extension};
-use crate::shard::{Archive, Shard};
+pub use crate::sample::Files;
+use crate::sample::{Found, Sample, Samples};
 use crate::source::Source;
-use crate::tar::Members;
 
 /// Captions that are kept as examples.
 const EXAMPLES: usize = 5;
@@ -36,15 +34,6 @@ pub struct Inspection {
     heights: Vec<u64>,
 }
 
-/// Files of one extension.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Files {
-    /// How many.
-    pub count: u64,
-    /// Their bytes together.
-    pub bytes: u64,
-}
-
 /// The least, the middle and the largest of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spread {
@@ -61,20 +50,26 @@ impl Inspection {
     /// else. What is wrong with the shard is counted.
     pub fn add(&mut self, source: &Arc<dyn Source>, config: &DataConfig) {
         self.shards += 1;
-        self.count_files(source);
-        let archive = Archive::new(Arc::clone(source), Arc::new(config.wanted.clone()));
-        let finds = match archive.open(Place::START, &config.limits) {
-            Ok(finds) => finds,
+        let reader = match source.open() {
+            Ok(reader) => reader,
             Err(error) => {
                 return self.drops.add(Dropped::shard(source.name(), &error));
             }
         };
         let mut decoder = Decoder::new(config);
-        for (_, found) in finds {
+        // Read once: standard input cannot be read twice, and another machine should not be asked twice.
+        let wanted = Arc::new(config.wanted.clone());
+        let mut samples = Samples::new(source.name().into(), reader, config.limits, wanted);
+        for (_, found) in &mut samples {
             match found {
                 Found::Dropped(dropped) => self.drops.add(dropped),
                 Found::Sample(sample) => self.sample(sample, &mut decoder),
             }
+        }
+        for (extension, more) in samples.files() {
+            let files = self.extensions.entry(extension.clone()).or_default();
+            files.count += more.count;
+            files.bytes = files.bytes.saturating_add(more.bytes);
         }
     }
 
@@ -122,21 +117,6 @@ impl Inspection {
             if self.captions.len() < EXAMPLES {
                 self.captions.push((name.clone(), caption));
             }
-        }
-    }
-
-    /// Counts the members. A shard that breaks off is for the samples to tell.
-    fn count_files(&mut self, source: &Arc<dyn Source>) {
-        let Ok(reader) = source.open() else {
-            return;
-        };
-        let mut members = Members::new(reader);
-        while let Ok(Some(member)) = members.advance() {
-            let extension =
-                key_and_extension(&member.path).map_or_else(String::new, |(_, extension)| extension);
-            let files = self.extensions.entry(extension).or_default();
-            files.count += 1;
-            files.bytes += member.size;
         }
     }
 }

@@ -53,6 +53,7 @@ mod place;
 mod recall;
 mod resume;
 pub mod sample;
+pub mod secrets;
 pub mod shard;
 pub mod source;
 pub mod spec;
@@ -62,7 +63,7 @@ mod turns;
 mod wanted;
 
 pub use batch::{Batch, PictureSizes};
-pub use config::{Crop, DataConfig, Drawing, Flip, Limits, Origin, Part, PictureFolder};
+pub use config::{Crop, DataConfig, Drawing, Flip, Limits, Origin, Part, PictureFolder, SourceOptions};
 pub use cursor::Cursor;
 pub use drops::{Cause, Dropped, Drops, Tally};
 pub use error::DataError;

@@ -12,14 +12,27 @@ use crate::error::DataError;
 use crate::order::{Event, Order};
 use crate::resume::{self, Resumed};
 use crate::shard::{Archive, Shard};
+use crate::source::{Access, Environment};
 use crate::threads::{Delivery, Threads};
 use crate::{folder, spec};
 
-/// An endless supply of batches. Dropping it stops and joins its threads.
+/// An endless supply of batches. Dropping it stops and joins its threads, and breaks off what they read from elsewhere.
 #[derive(Debug)]
 pub struct Loader {
+    /// Dropped first, for threads that wait for bytes from elsewhere would otherwise be waited for.
+    _closing: Closing,
     work: Work,
     cursor: Cursor,
+}
+
+/// Breaks off what is being read when it is dropped.
+#[derive(Debug)]
+struct Closing(Access);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 #[derive(Debug)]
@@ -42,9 +55,10 @@ impl Loader {
     /// # Errors
     /// Impossible options, shards that do not exist. What is in the shards shows as they are read.
     pub fn new(config: DataConfig) -> Result<Self, DataError> {
-        let order = open(&config)?;
+        let access = access(&config);
+        let order = open(&config, &access)?;
         let cursor = Cursor::start(order.id());
-        Self::start(&config, order, cursor)
+        Self::start(&config, access, order, cursor)
     }
 
     /// A loader that goes on after `cursor`, and what that came to: where seed, window, ranks and shards are those of
@@ -61,13 +75,14 @@ impl Loader {
         if !cursor.is_sound() {
             return Err(DataError::BadCursor);
         }
-        let mut order = open(&config)?;
+        let access = access(&config);
+        let mut order = open(&config, &access)?;
         let (cursor, resumed) = resume::go_to(&mut order, cursor.clone());
-        Ok((Self::start(&config, order, cursor)?, resumed))
+        Ok((Self::start(&config, access, order, cursor)?, resumed))
     }
 
-    fn start(config: &DataConfig, order: Order, cursor: Cursor) -> Result<Self, DataError> {
-        let assembler = Assembler::new(config, order.shard_count(), cursor.clone());
+    fn start(config: &DataConfig, access: Access, order: Order, cursor: Cursor) -> Result<Self, DataError> {
+        let assembler = Assembler::new(config, access.clone(), order.shard_count(), cursor.clone());
         let work = if config.num_workers == 0 {
             Work::InLine(Box::new(InLine {
                 order,
@@ -77,7 +92,11 @@ impl Loader {
         } else {
             Work::Threads(Threads::start(config, order, assembler)?)
         };
-        Ok(Loader { work, cursor })
+        Ok(Loader {
+            _closing: Closing(access),
+            work,
+            cursor,
+        })
     }
 
     /// The next batch, always a full one.
@@ -134,11 +153,15 @@ impl InLine {
     }
 }
 
-fn open(config: &DataConfig) -> Result<Order, DataError> {
+fn access(config: &DataConfig) -> Access {
+    Access::new(config.sources, Environment::of_process())
+}
+
+fn open(config: &DataConfig, access: &Access) -> Result<Order, DataError> {
     config.check()?;
     let wanted = Arc::new(config.wanted.clone());
     let shards = match &config.origin {
-        Origin::Shards(specs) => spec::expand(specs)?
+        Origin::Shards(specs) => spec::expand(specs, access)?
             .into_iter()
             .map(|source| Arc::new(Archive::new(source, Arc::clone(&wanted))) as Arc<dyn Shard>)
             .collect(),

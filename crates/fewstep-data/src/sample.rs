@@ -1,6 +1,6 @@
 //! Members of an archive to samples: consecutive files with one key. Pictures stay encoded here.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use crate::config::Limits;
 use crate::drops::{Cause, Dropped};
 use crate::json::Json;
 use crate::place::Place;
+use crate::source::cause_of;
 use crate::tar::{Member, Members, TarError};
 use crate::wanted::Wanted;
 
@@ -88,7 +89,17 @@ pub struct Samples<R> {
     member: u64,
     /// The first member of a group that has not been begun.
     next_member: Option<Member>,
+    files: BTreeMap<String, Files>,
     ended: bool,
+}
+
+/// Files of one extension.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Files {
+    /// How many.
+    pub count: u64,
+    /// Their bytes together.
+    pub bytes: u64,
 }
 
 impl<R: Read> Samples<R> {
@@ -109,7 +120,30 @@ impl<R: Read> Samples<R> {
             ordinal: from.ordinal,
             member: from.at,
             next_member: None,
+            files: BTreeMap::new(),
             ended: false,
+        }
+    }
+
+    /// The files met so far by extension, in lower case; what belongs to no sample has none.
+    pub fn files(&self) -> &BTreeMap<String, Files> {
+        &self.files
+    }
+
+    /// Counts a file. Beyond the most extensions that one sample may have, the others count as none.
+    fn count(&mut self, extension: &str, bytes: u64) {
+        let known = self.files.contains_key(extension);
+        let extension = if known || self.files.len() < MOST_MEMBERS {
+            extension
+        } else {
+            ""
+        };
+        if !self.files.contains_key(extension) {
+            self.files.insert(extension.to_owned(), Files::default());
+        }
+        if let Some(files) = self.files.get_mut(extension) {
+            files.count += 1;
+            files.bytes = files.bytes.saturating_add(bytes);
         }
     }
 
@@ -134,11 +168,13 @@ impl<R: Read> Samples<R> {
                 self.next_member = Some(member);
                 return Ok(());
             }
+            self.count("", member.size);
             let why = format!("has a member with a path of {} bytes", member.path.len());
             self.drop_shard(Cause::UnsafePath, &why);
             return Ok(());
         }
         let Some((key, extension)) = key_and_extension(&member.path) else {
+            self.count("", member.size);
             return Ok(());
         };
         let same = self
@@ -154,6 +190,7 @@ impl<R: Read> Samples<R> {
             }
             self.group = Some(Group::new(key, member.at));
         }
+        self.count(&extension, member.size);
         let Some(group) = &mut self.group else {
             return Ok(());
         };
@@ -208,7 +245,11 @@ impl<R: Read> Samples<R> {
                 Found::Dropped(_) => self.member = at,
             }
         }
-        self.drop_shard(Cause::BrokenShard, &error.to_string());
+        let cause = match error {
+            TarError::Read { source, .. } => cause_of(source, Cause::BrokenShard),
+            _ => Cause::BrokenShard,
+        };
+        self.drop_shard(cause, &error.to_string());
     }
 
     fn drop_shard(&mut self, cause: Cause, why: &str) {

@@ -38,9 +38,11 @@ pub enum TarError {
         reason: String,
     },
     /// A compressed archive.
-    #[error("is compressed with {method}, which this version does not read; unpack it to a plain .tar first")]
+    #[error(
+        "is compressed with {method}, which is not read here: name it as pipe:{method} -dc FILE, or unpack it to a plain .tar"
+    )]
     Compressed {
-        /// Its name.
+        /// The name of the method and of its program.
         method: &'static str,
     },
 }
@@ -174,10 +176,9 @@ impl<R: Read> Members<R> {
         match self.fill(header.as_mut_bytes())? {
             0 => return Ok(None),
             BLOCK => {}
-            _ => {
-                return Err(
-                    compressed(header.as_bytes(), start).unwrap_or(TarError::Truncated { at: self.at })
-                );
+            short => {
+                let bytes = &header.as_bytes()[..short as usize];
+                return Err(something_else(bytes, start).unwrap_or(TarError::Truncated { at: self.at }));
             }
         }
         let bytes = header.as_bytes();
@@ -197,7 +198,7 @@ impl<R: Read> Members<R> {
             })
             .sum();
         if header.cksum().ok() != Some(sum) {
-            return Err(compressed(bytes, start).unwrap_or_else(|| TarError::Header {
+            return Err(something_else(bytes, start).unwrap_or_else(|| TarError::Header {
                 at: start,
                 reason: "no valid header".into(),
             }));
@@ -272,14 +273,28 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned()
 }
 
-/// The error for an archive that begins as compressed files do.
-fn compressed(block: &[u8], start: u64) -> Option<TarError> {
-    let method = match block {
+/// The error for what begins as no archive does: packed once more, or as text, such as a server's own words.
+fn something_else(bytes: &[u8], start: u64) -> Option<TarError> {
+    /// The longest beginning that is quoted.
+    const QUOTED: usize = 80;
+    if start > 0 {
+        return None;
+    }
+    let method = match bytes {
         [0x1f, 0x8b, ..] => "gzip",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
         [b'B', b'Z', b'h', ..] => "bzip2",
         [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz",
-        _ => return None,
+        _ => {
+            let text = std::str::from_utf8(bytes.get(..QUOTED).unwrap_or(bytes)).ok()?;
+            // An archive that was cut within its first header is a name, and a name is seldom several words.
+            let is_text = text.trim().contains(char::is_whitespace)
+                && text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
+            return is_text.then(|| TarError::Header {
+                at: 0,
+                reason: format!("it begins with the words {:?},", text.trim()),
+            });
+        }
     };
-    (start == 0).then_some(TarError::Compressed { method })
+    Some(TarError::Compressed { method })
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use common::{batches, captions, png};
 use fewstep_data::inspect::Inspection;
 use fewstep_data::pack::{PackConfig, PackError, Packed, pack};
+use fewstep_data::source::Access;
 use fewstep_data::tar::Members;
 use fewstep_data::{Cause, DataConfig, Limits, Loader, Origin, PictureFolder, Wanted, spec};
 use tempfile::TempDir;
@@ -173,7 +174,12 @@ fn an_inspection_counts_as_a_loader_does() {
         },
         ..DataConfig::default()
     };
-    for source in spec::expand(&[format!("{data}/{{defects,cut,no_tar,lost}}.tar")]).unwrap() {
+    for source in spec::expand(
+        &[format!("{data}/{{defects,cut,no_tar,lost}}.tar")],
+        &Access::default(),
+    )
+    .unwrap()
+    {
         found.add(&source, &config);
     }
     assert_eq!((found.shards, found.samples), (4, 12 + 8));

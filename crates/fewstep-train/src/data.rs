@@ -1,7 +1,10 @@
 //! What a run's options ask of the data loader. It reads no data.
 
+use std::time::Duration;
+
 use fewstep_data::{
-    Crop, DataConfig, Drawing, Flip, Interpolation as Filter, Origin, PictureFolder, Unscored, Wanted,
+    Crop, DataConfig, Drawing, Flip, Interpolation as Filter, Origin, PictureFolder, SourceOptions, Unscored,
+    Wanted,
 };
 
 use crate::config::{Config, DataConfig as Options, Interpolation};
@@ -41,6 +44,12 @@ pub fn data_config(config: &Config) -> DataConfig {
             Drawing::EachOnce
         },
         wanted: wanted(data),
+        sources: SourceOptions {
+            // Validation has refused what is no time.
+            timeout: Duration::try_from_secs_f64(data.data_timeout).unwrap_or_default(),
+            retries: data.data_retries,
+            ..SourceOptions::default()
+        },
         ..DataConfig::default()
     }
 }

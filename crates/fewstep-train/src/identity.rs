@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fewstep_data::secrets::mask;
+
 use crate::config::Config;
 
 /// Options that may change without making it another run: where it lies, on what it computes, how long it
@@ -19,6 +21,8 @@ const FREE: &[&str] = &[
     "on_nan",
     "nan_limit",
     "dataloader_num_workers",
+    "data_timeout",
+    "data_retries",
     "num_train_epochs",
     "max_train_steps",
     "max_train_samples",
@@ -28,18 +32,19 @@ const FREE: &[&str] = &[
 
 /// The options that make a run what it is, as words by name. One that is not set has no word.
 pub(crate) fn of(config: &Config) -> BTreeMap<String, String> {
-    let mut words = config.resolved().words();
+    let mut words = config.shown().words();
     words.retain(|name, _| !FREE.contains(&name.as_str()));
     words
 }
 
-/// The options in which the two differ, as "NAME is X there and Y here".
+/// The options in which the two differ, as "NAME is X there and Y here". Credentials in them are masked, and make no
+/// difference: an address that was signed anew is the same address.
 pub(crate) fn differences(there: &BTreeMap<String, String>, here: &BTreeMap<String, String>) -> Vec<String> {
     let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
-    let word = |words: &BTreeMap<String, String>, name| words.get(name).cloned();
+    let word = |words: &BTreeMap<String, String>, name: &str| words.get(name).map(|word| mask(word));
     names
         .into_iter()
-        .filter(|name| there.get(*name) != here.get(*name))
+        .filter(|name| word(there, name) != word(here, name))
         .map(|name| {
             let not_set = || "not set".to_owned();
             let (other, own) = (word(there, name), word(here, name));
@@ -55,6 +60,36 @@ pub(crate) fn differences(there: &BTreeMap<String, String>, here: &BTreeMap<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_signature_makes_no_other_run() {
+        let of_shards = |shards: &str| {
+            let mut config = Config::default();
+            config
+                .set("train_shards_path_or_url", &[shards.to_owned()])
+                .unwrap();
+            of(&config)
+        };
+        let before = of_shards("https://me:hush@host/a.tar?X-Amz-Signature=1&shard=2");
+        let after = of_shards("https://me:hush2@host/a.tar?X-Amz-Signature=3&shard=2");
+        assert!(!format!("{before:?}").contains("hush"), "{before:?}");
+        assert_eq!(differences(&before, &after), [""; 0]);
+        let other = of_shards("https://me:hush2@host/a.tar?X-Amz-Signature=3&shard=4");
+        assert_eq!(differences(&before, &other).len(), 1);
+        // A checkpoint of an older version holds the secret itself.
+        let key = "train_shards_path_or_url".to_owned();
+        let mut old = before.clone();
+        old.insert(
+            key,
+            "https://me:hush@host/a.tar?X-Amz-Signature=1&shard=2".to_owned(),
+        );
+        assert_eq!(differences(&old, &after), [""; 0]);
+        let differences = differences(&old, &other);
+        assert!(
+            differences.len() == 1 && !differences[0].contains("hush"),
+            "{differences:?}"
+        );
+    }
 
     #[test]
     fn only_what_shapes_a_run_makes_it_another() {

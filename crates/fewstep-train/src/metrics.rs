@@ -37,7 +37,7 @@ pub struct StepMetrics {
     pub data_wait_s: f64,
     /// Memory in use, in units of 10^9 bytes, where the system says.
     pub memory_gb: Option<f64>,
-    /// Samples and shards left out since the start of the run, by cause.
+    /// Samples and shards left out, and what was read again, since the start of the run, by cause.
     pub dropped: Map<String, Value>,
     /// Updates skipped since the start of the run, by cause.
     pub skipped: Map<String, Value>,

@@ -42,7 +42,7 @@ fn settings(config: &Config, steps: u64, samples: u64) -> String {
     let mut rows = vec![
         ("optimiser steps", steps.to_string()),
         ("samples seen", samples.to_string()),
-        ("data", config.data.train_shards_path_or_url.join(" ")),
+        ("data", data(config)),
         ("resolution", config.resolution().to_string()),
         ("learning rate", format!("{:e}", config.learning_rate())),
         ("loss", distillation.loss_type.to_string()),
@@ -64,6 +64,20 @@ fn settings(config: &Config, steps: u64, samples: u64) -> String {
         let _ = writeln!(table, "| {name} | {value} |");
     }
     table
+}
+
+/// Where the samples came from, without credentials.
+fn data(config: &Config) -> String {
+    match &config.data.train_data_dir {
+        Some(folder) => folder.display().to_string(),
+        // Where a command has a pipe, a table would see its next column.
+        None => config
+            .shown()
+            .data
+            .train_shards_path_or_url
+            .join(" ")
+            .replace('|', "\\|"),
+    }
 }
 
 fn whole(teacher: &str, low: f64, high: f64) -> String {

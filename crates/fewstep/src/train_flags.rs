@@ -31,7 +31,7 @@ impl TrainFlags {
             config.set(name, words)?;
         }
         let mut later = self.later.clone();
-        later.extend(later_values(&config));
+        later.extend(later_value(&config));
         if later.is_empty() {
             Ok(config)
         } else {
@@ -40,32 +40,15 @@ impl TrainFlags {
     }
 }
 
-/// What flags that are built ask for in values that are not: a teacher by its hub name, shards behind a URL
-/// or a pipe.
-fn later_values(config: &Config) -> Vec<LaterFlag> {
-    let mut later = Vec::new();
-    let mut asks = |name, feature| {
-        later.push(LaterFlag {
-            name,
-            takes_value: true,
-            feature,
-            off: "",
-        });
-    };
+/// What a flag that is built asks for by a value that is not: a teacher by its hub name.
+fn later_value(config: &Config) -> Option<LaterFlag> {
     let teacher = config.model.pretrained_teacher_model.as_deref();
-    if teacher.is_some_and(is_hub_name) {
-        asks(
-            "pretrained_teacher_model",
-            "a teacher by its hub name: give its folder",
-        );
-    }
-    let is_remote =
-        |shard: &str| shard.starts_with("pipe:") || (shard.contains("://") && !shard.starts_with("file:"));
-    let shards = &config.data.train_shards_path_or_url;
-    if shards.iter().flat_map(|list| list.split("::")).any(is_remote) {
-        asks("train_shards_path_or_url", "shards that are not local files");
-    }
-    later
+    teacher.is_some_and(is_hub_name).then_some(LaterFlag {
+        name: "pretrained_teacher_model",
+        takes_value: true,
+        feature: "a teacher by its hub name: give its folder",
+        off: "",
+    })
 }
 
 /// `name/name`, where not even the first lies here.
@@ -234,7 +217,6 @@ mod tests {
                 "pretrained_teacher_model",
                 "push_to_hub",
                 "report_to",
-                "train_shards_path_or_url",
                 "use_8bit_adam",
                 "validation_steps",
             ]

@@ -43,7 +43,7 @@ impl Source for File {
                 "is a folder, not a file",
             ));
         }
-        if metadata.is_file() && at > 0 {
+        if metadata.is_file() {
             if at > metadata.len() {
                 return Err(too_short(metadata.len(), at));
             }
@@ -55,8 +55,9 @@ impl Source for File {
         Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, file)))
     }
 
+    /// A named pipe does not.
     fn seeks(&self) -> bool {
-        true
+        std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file())
     }
 }
 

@@ -1,9 +1,26 @@
 //! Where a shard's bytes come from. A new kind of place only adds an implementation of [`Source`] and a line in
 //! [`spec`](crate::spec); nothing downstream knows the difference.
 
+mod access;
+mod ahead;
+mod failure;
 mod file;
+mod http;
+mod hub;
+mod network;
+mod once;
+mod patience;
+mod pipe;
+mod places;
+mod remote;
+mod store;
+mod transfer;
+mod unpack;
 
+pub use access::{Access, Environment};
+pub(crate) use failure::cause_of;
 pub use file::File;
+pub(crate) use places::{Finding, at};
 
 use std::fmt;
 use std::io::{self, Read};

@@ -1,20 +1,22 @@
 //! Shard specs: from what a user writes to the list of shards, in WebDataset's language. It opens no shard.
 //!
-//! A spec is one or more parts joined by `::`. Each part undergoes brace expansion as in a shell (`{00000..01099}`
-//! with zero padding, `{a,b}`, nested); what results is a local file, with or without `file:` before it, or a folder,
-//! which stands for every `*.tar` in it, by name. Nothing here reads a place on another machine.
+//! A spec is one or more parts joined by `::`. In each part `${NAME}` stands for the value of the environment variable
+//! `WDS_NAME`; then it undergoes brace expansion as in a shell (`{00000..01099}` with zero padding, `{a,b}`, nested).
+//! What results names a place: see [`source`]. A folder stands for every archive in it, by name.
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::source::{File, Source};
+use crate::secrets;
+use crate::source::{self, Access, Environment, Finding, Source};
 
 mod braces;
 
 pub use braces::{BraceError, expand_braces};
 
-/// Why a spec stands for no shards.
+/// How often a variable's value may name other variables.
+const MOST_SUBSTITUTIONS: usize = 100;
+
+/// Why a spec stands for no shards. Credentials in it are masked.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// No spec at all, or only white space.
@@ -22,21 +24,20 @@ pub enum SpecError {
         "no shards are given; name a .tar file, a folder of them, or a pattern like data/{{00000..00099}}.tar"
     )]
     Empty,
-    /// A scheme of a later version.
+    /// A variable without a value.
     #[error(
-        "{scheme} shards are not yet supported by this version (in \"{part}\"); copy the shards to a local folder and name that"
-    )]
-    Scheme {
-        /// As the user wrote it, with its colon.
-        scheme: String,
-        /// The part of the spec.
-        part: String,
-    },
-    /// An environment variable.
-    #[error(
-        "variables like ${{NAME}} are not yet supported by this version (in \"{part}\"); write out the value"
+        "the shard spec \"{part}\" asks for the environment variable WDS_{name}, which is not set; set it (in a pipe: \
+         write ${name} without braces for a variable of the shell)"
     )]
     Variable {
+        /// The part of the spec.
+        part: String,
+        /// The variable, without `WDS_`.
+        name: String,
+    },
+    /// Variables whose values go on naming variables.
+    #[error("the variables in the shard spec \"{part}\" stand for one another without end")]
+    Circle {
         /// The part of the spec.
         part: String,
     },
@@ -48,6 +49,27 @@ pub enum SpecError {
         /// What is wrong.
         source: BraceError,
     },
+    /// A spec copied from where its credentials were masked.
+    #[error(
+        "the shard spec \"{part}\" has {} where a secret was left out of a configuration or message; write the secret \
+         again, or better ${{NAME}} with the variable WDS_NAME set to it",
+        secrets::MASK
+    )]
+    Masked {
+        /// The part of the spec.
+        part: String,
+    },
+    /// Standard input more than once.
+    #[error("standard input (-) can be read once, and is among the shards more often; name it once")]
+    StdinTwice,
+    /// A place that cannot be.
+    #[error("the shards {name} {why}")]
+    Place {
+        /// The name, expanded.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Nothing that the part names exists.
     #[error("the shard spec \"{part}\" matches no file: {missing} not found")]
     NoFile {
@@ -56,128 +78,94 @@ pub enum SpecError {
         /// The files looked for.
         missing: String,
     },
-    /// A folder without shards.
-    #[error("the folder {} holds no .tar file; name a folder of WebDataset shards", folder.display())]
-    EmptyFolder {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// A folder that cannot be listed.
-    #[error("cannot list the folder {}: {source}", folder.display())]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
 }
 
-/// The shards that `specs` stand for, in the order written.
+/// The shards that `specs` stand for, in the order written, to be reached through `access`. Folders of object stores and
+/// of the hub are listed for that.
 ///
 /// Single files missing from a pattern are no error here: they count as unreadable shards when their turn comes. A
 /// part of which no file exists is one.
 ///
 /// # Errors
 /// Names the part and what is wrong with it.
-pub fn expand(specs: &[String]) -> Result<Vec<Arc<dyn Source>>, SpecError> {
+pub fn expand(specs: &[String], access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecError> {
     let mut shards: Vec<Arc<dyn Source>> = Vec::new();
     for part in specs.iter().flat_map(|spec| spec.split("::")).map(str::trim) {
         if !part.is_empty() {
-            for path in files(part)? {
-                shards.push(Arc::new(File::new(&path)));
-            }
+            shards.extend(sources(part, access)?);
         }
     }
     if shards.is_empty() {
         return Err(SpecError::Empty);
     }
+    if shards.iter().filter(|shard| shard.name() == "-").count() > 1 {
+        return Err(SpecError::StdinTwice);
+    }
     Ok(shards)
 }
 
-/// The files that one part names, at least one of which exists.
-fn files(part: &str) -> Result<Vec<PathBuf>, SpecError> {
-    if part.contains("${") {
-        return Err(SpecError::Variable { part: part.into() });
+/// The shards of one part. If they are local files, at least one exists.
+fn sources(part: &str, access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecError> {
+    if secrets::is_masked(part) {
+        return Err(SpecError::Masked { part: part.into() });
     }
-    let names = expand_braces(part).map_err(|source| SpecError::Braces {
-        part: part.into(),
+    let names = substitute(part, access.environment())?;
+    let names = expand_braces(&names).map_err(|source| SpecError::Braces {
+        part: secrets::mask(part),
         source,
     })?;
     let mut found = Vec::with_capacity(names.len());
     let mut missing = Vec::new();
     for name in &names {
-        let path = local_path(name, part)?;
-        if path.is_dir() {
-            found.extend(tars_in(path)?);
-        } else {
-            if !path.exists() {
-                missing.push(path.display().to_string());
+        let at = source::at(name, access).map_err(|why| SpecError::Place {
+            name: access.mask(name),
+            why: access.mask(&why),
+        })?;
+        match at {
+            Finding::Sources(sources) => found.extend(sources),
+            Finding::Missing(source) => {
+                missing.push(source.name().to_owned());
+                found.push(source);
             }
-            found.push(path.to_path_buf());
         }
     }
     if missing.len() == found.len() {
         return Err(SpecError::NoFile {
-            part: part.into(),
+            part: secrets::mask(part),
             missing: some_of(&missing),
         });
     }
     Ok(found)
 }
 
-/// The path that `name` stands for where it is local.
-fn local_path<'a>(name: &'a str, part: &str) -> Result<&'a Path, SpecError> {
-    let unsupported = |scheme: &str| {
-        Err(SpecError::Scheme {
-            scheme: scheme.into(),
-            part: part.into(),
-        })
-    };
-    if name == "-" {
-        return unsupported("- (standard input)");
+/// `part` with the values of the variables that it names in place of `${NAME}`.
+fn substitute(part: &str, environment: &Environment) -> Result<String, SpecError> {
+    let mut text = part.to_owned();
+    for _ in 0..MOST_SUBSTITUTIONS {
+        let Some((range, name)) = variable(&text) else {
+            return Ok(text);
+        };
+        let value = environment.get(&format!("WDS_{name}"));
+        let value = value.ok_or_else(|| SpecError::Variable {
+            part: secrets::mask(part),
+            name: name.to_owned(),
+        })?;
+        text = format!("{}{value}{}", &text[..range.start], &text[range.end..]);
     }
-    match scheme(name) {
-        None => Ok(Path::new(name)),
-        Some("file") => {
-            let rest = &name["file:".len()..];
-            // file:///data/a.tar has an empty host; file://localhost is not worth a rule of its own.
-            Ok(Path::new(rest.strip_prefix("//").unwrap_or(rest)))
-        }
-        Some("pipe") => unsupported("pipe:"),
-        Some(remote) => unsupported(&format!("{remote}://")),
-    }
+    Err(SpecError::Circle {
+        part: secrets::mask(part),
+    })
 }
 
-/// What stands before `://`, or before `:` for the two schemes that are written so.
-fn scheme(name: &str) -> Option<&str> {
-    let (scheme, rest) = name.split_once(':')?;
-    let is_word = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    (is_word && (rest.starts_with("//") || matches!(scheme, "file" | "pipe"))).then_some(scheme)
-}
-
-/// Every `*.tar` directly in `folder`, by name.
-fn tars_in(folder: &Path) -> Result<Vec<PathBuf>, SpecError> {
-    let fail = |source| SpecError::Folder {
-        folder: folder.into(),
-        source,
-    };
-    let mut tars = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        if path.extension().is_some_and(|extension| extension == "tar") && path.is_file() {
-            tars.push(path);
-        }
-    }
-    if tars.is_empty() {
-        return Err(SpecError::EmptyFolder {
-            folder: folder.into(),
-        });
-    }
-    tars.sort_unstable();
-    Ok(tars)
+/// The first `${NAME}` of a text: where it stands, and its name.
+fn variable(text: &str) -> Option<(std::ops::Range<usize>, &str)> {
+    let is_word =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    text.match_indices("${").find_map(|(start, _)| {
+        let length = text[start + 2..].find('}')?;
+        let name = &text[start + 2..][..length];
+        is_word(name).then_some((start..start + 2 + length + 1, name))
+    })
 }
 
 /// The first few of `names`, and how many more there are.
@@ -192,6 +180,8 @@ fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn folder_with(names: &[&str]) -> tempfile::TempDir {
@@ -202,13 +192,23 @@ mod tests {
         folder
     }
 
+    fn access(variables: &[(&str, &str)]) -> Access {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Access::new(Default::default(), variables.iter().map(own).collect())
+    }
+
+    /// The names that a spec without variables expands to, without the folder's.
     fn names(spec: &str, folder: &Path) -> Result<Vec<String>, SpecError> {
         let spec = spec.replace("DIR", folder.to_str().unwrap());
         let prefix = format!("{}/", folder.display());
-        Ok(expand(&[spec])?
+        Ok(expand(&[spec], &access(&[]))?
             .iter()
             .map(|shard| shard.name().replace(&prefix, ""))
             .collect())
+    }
+
+    fn error(spec: &str) -> String {
+        expand(&[spec.into()], &access(&[])).unwrap_err().to_string()
     }
 
     #[test]
@@ -222,11 +222,76 @@ mod tests {
         check("file://DIR/b.tar", &["b.tar"]);
         // One that exists is enough; the other is for the loader to count.
         check("DIR/{b,c}.tar", &["b.tar", "c.tar"]);
-        let twice = expand(&[
-            format!("{}/b.tar", dir.path().display()),
-            format!("{}/b.tar", dir.path().display()),
+        check("DIR/b.tar::DIR/b.tar", &["b.tar", "b.tar"]);
+        let packed = folder_with(&[
+            "0.tar.gz",
+            "1.tgz",
+            "2.tar.zst",
+            "3.tzst",
+            "4.TAR",
+            "x.gz",
+            "x.tar.txt",
         ]);
-        assert_eq!(twice.unwrap().len(), 2);
+        assert_eq!(names("DIR", packed.path()).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn places_elsewhere_keep_their_names() {
+        let check = |spec: &str, wanted: &[&str]| {
+            let shards = expand(&[spec.into()], &access(&[("AZURE_STORAGE_ACCOUNT_NAME", "box")])).unwrap();
+            let names: Vec<&str> = shards.iter().map(|shard| shard.name()).collect();
+            assert_eq!(names, wanted);
+        };
+        check(
+            "pipe:curl -L -s https://hub/data/{00..01}.tar?download=true",
+            &[
+                "pipe:curl -L -s https://hub/data/00.tar?download=true",
+                "pipe:curl -L -s https://hub/data/01.tar?download=true",
+            ],
+        );
+        check(
+            "https://host/{a,b}.tar::-",
+            &["https://host/a.tar", "https://host/b.tar", "-"],
+        );
+        for spec in [
+            "s3://bucket/a.tar",
+            "gs://bucket/a.tar",
+            "az://container/a.tar",
+            "hf://datasets/a/b/c.tar",
+        ] {
+            check(spec, &[spec]);
+        }
+        check("http://me:word@host/a.tar", &["http://***@host/a.tar"]);
+    }
+
+    #[test]
+    fn variables_are_those_of_webdataset() {
+        let access = access(&[
+            ("WDS_ROOT", "https://${HOST}/{0..1}"),
+            ("WDS_HOST", "h"),
+            ("WDS_LOOP", "${LOOP}"),
+        ]);
+        let names = |spec: &str| {
+            let shards = expand(&[spec.into()], &access)?;
+            Ok::<_, SpecError>(
+                shards
+                    .iter()
+                    .map(|shard| shard.name().to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            names("${ROOT}/a.tar").unwrap(),
+            ["https://h/0/a.tar", "https://h/1/a.tar"]
+        );
+        let message = names("${NONE}/a.tar").unwrap_err().to_string();
+        assert!(message.contains("WDS_NONE, which is not set"), "{message}");
+        assert!(matches!(names("${LOOP}"), Err(SpecError::Circle { .. })));
+        // What is no name is the shell's.
+        assert_eq!(
+            names("pipe:cat $A ${A:-b}.tar").unwrap(),
+            ["pipe:cat $A ${A:-b}.tar"]
+        );
     }
 
     #[test]
@@ -240,39 +305,29 @@ mod tests {
         );
         assert!(message("DIR/x-{00..09}.tar").contains("and 7 more not found"));
         assert!(message("DIR").contains("holds no .tar file"));
-        assert!(matches!(expand(&[]), Err(SpecError::Empty)));
-        assert!(matches!(expand(&[" :: ".into()]), Err(SpecError::Empty)));
+        assert!(matches!(expand(&[], &access(&[])), Err(SpecError::Empty)));
+        assert!(matches!(
+            expand(&[" :: ".into()], &access(&[])),
+            Err(SpecError::Empty)
+        ));
         assert!(message("DIR/{0..3.tar").contains("brace"));
     }
 
     #[test]
-    fn schemes_of_later_versions_are_named() {
-        for (spec, scheme) in [
-            ("pipe:curl -s http://x/{00..09}.tar", "pipe:"),
-            ("https://host/a-{0..3}.tar", "https://"),
-            ("s3://bucket/a.tar", "s3://"),
-            ("gs://bucket/a.tar", "gs://"),
-            ("hf://datasets/a/b.tar", "hf://"),
-            ("-", "standard input"),
+    fn what_cannot_be_a_place_is_told_with_a_way_out() {
+        for (spec, words) in [
+            ("sftp://host/a.tar", "pipe:curl -s ADDRESS"),
+            ("gopher://host/a.tar", "s3://"),
+            ("pipe: ", "names no command"),
+            ("hf://datasets/a", "hf://datasets/OWNER/NAME/PATH"),
+            ("http://", "is no address"),
+            ("-::-", "name it once"),
+            ("https://***@host/a.tar", "write the secret again"),
         ] {
-            let message = expand(&[spec.into()]).unwrap_err().to_string();
-            assert!(
-                message.contains("not yet supported by this version") && message.contains(scheme),
-                "{message}"
-            );
+            let message = error(spec);
+            assert!(message.contains(words), "{message}");
         }
-        let message = expand(&["${DATA}/a.tar".into()]).unwrap_err().to_string();
-        assert!(
-            message.contains("${NAME}") && message.contains("${DATA}/a.tar"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn a_colon_alone_makes_no_scheme() {
-        assert_eq!(scheme("data/12:30.tar"), None);
-        assert_eq!(scheme("data:a.tar"), None);
-        assert_eq!(scheme("file:a.tar"), Some("file"));
-        assert_eq!(scheme("http://a"), Some("http"));
+        let message = error("sftp://me:word@host/{0..9}.tar");
+        assert!(!message.contains("word"), "{message}");
     }
 }

@@ -2,10 +2,14 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod server;
+
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use fewstep_data::{Batch, DataConfig, Loader, Origin};
+use fewstep_data::source::{Access, Source};
+use fewstep_data::{Batch, Cause, DataConfig, Drops, Loader, Origin, SourceOptions, spec};
 use image::{ImageFormat, Rgb, RgbImage};
 
 /// A picture whose every pixel tells its number and place.
@@ -96,4 +100,61 @@ pub fn batches(loader: &mut Loader, count: usize) -> Vec<Batch> {
 
 pub fn captions(batches: &[Batch]) -> Vec<String> {
     batches.iter().flat_map(|batch| batch.captions.clone()).collect()
+}
+
+/// Options that wait for next to nothing before asking again, and for long before they think that a place is silent.
+pub fn eager() -> SourceOptions {
+    SourceOptions {
+        timeout: Duration::from_secs(600),
+        first_wait: Duration::from_millis(1),
+        ..SourceOptions::default()
+    }
+}
+
+/// The same, but what is silent for a moment is taken to be silent for good.
+pub fn impatient() -> SourceOptions {
+    SourceOptions {
+        timeout: Duration::from_millis(300),
+        ..eager()
+    }
+}
+
+/// A configuration that reads `spec` in its own order, one sample a batch.
+pub fn config_of(spec: impl Into<String>, sources: SourceOptions) -> DataConfig {
+    DataConfig {
+        origin: Origin::Shards(vec![spec.into()]),
+        resolution: 8,
+        batch_size: 1,
+        shuffle_window: 1,
+        sources,
+        ..DataConfig::default()
+    }
+}
+
+/// The sources that `spec` stands for, reached with these variables in the environment.
+pub fn sources(spec: &str, variables: &[(&str, &str)]) -> Vec<std::sync::Arc<dyn Source>> {
+    spec::expand(&[spec.into()], &access(eager(), variables)).unwrap()
+}
+
+pub fn access(options: SourceOptions, variables: &[(&str, &str)]) -> Access {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Access::new(options, variables.iter().map(own).collect())
+}
+
+/// All bytes of a source from `at` on.
+pub fn bytes_from(source: &dyn Source, at: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.open_at(at)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The causes that struck, with their counts.
+pub fn causes(drops: &Drops) -> Vec<(Cause, u64)> {
+    drops.iter().map(|(cause, tally)| (cause, tally.count)).collect()
+}
+
+/// The first example of a cause.
+pub fn first(drops: &Drops, cause: Cause) -> String {
+    let mut found = drops.iter().filter(|(struck, _)| *struck == cause);
+    found.next().unwrap().1.first.clone()
 }

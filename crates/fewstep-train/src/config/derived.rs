@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use fewstep_data::secrets::mask;
 use fewstep_models::pipeline::Family;
 use fewstep_models::weights::Folder;
 
@@ -144,6 +145,17 @@ impl Config {
         config.distillation.ema_decay = self.ema_decay();
         if self.method() == Method::Lora {
             config.lora = self.lora.resolved();
+        }
+        config
+    }
+}
+
+impl Config {
+    /// The resolved options as they are shown and written: without credentials.
+    pub fn shown(&self) -> Config {
+        let mut config = self.resolved();
+        for shards in &mut config.data.train_shards_path_or_url {
+            *shards = mask(shards);
         }
         config
     }

@@ -199,12 +199,13 @@ impl Config {
             .collect()
     }
 
-    /// The resolved options as a TOML file with the sections.
+    /// The resolved options as a TOML file with the sections, without credentials: shards whose address held one have
+    /// to be named again by who trains with that file.
     ///
     /// # Errors
     /// A number that TOML cannot hold (a seed above 2^63 - 1).
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml::to_string(&self.resolved())
+        toml::to_string(&self.shown())
             .map_err(|error| ConfigError::value("seed", format!("TOML cannot hold it: {error}")))
     }
 }
@@ -264,6 +265,10 @@ mod tests {
         let mut again = Config::default();
         again.read_toml(&path).unwrap();
         assert_eq!(again, config.resolved());
+        config
+            .set("train_shards_path_or_url", &words("https://me:hush@host/a.tar"))
+            .unwrap();
+        assert!(!config.to_toml().unwrap().contains("hush"));
         std::fs::write(&path, "resolution = 64\n[data]\ntrain_batchsize = 2\n").unwrap();
         let error = again.read_toml(&path).unwrap_err();
         assert!(

@@ -165,12 +165,20 @@ sections! {
 
     /// The pictures and captions, and how many of them.
     data: DataConfig {
-        /// WebDataset shards: paths with {00000..00099} or {a,b} expanded and :: between several. May be
-        /// given several times. Either this or train_data_dir is required.
+        /// WebDataset shards, plain or packed with gzip or zstd, with {00000..00099} or {a,b} expanded, ${NAME}
+        /// replaced by the environment's WDS_NAME, and :: between several. They are files, folders of them,
+        /// http(s)://, s3://, gs://, az:// and hf:// addresses, pipe:COMMAND for what a command writes, or - for
+        /// standard input. May be given several times. Either this or train_data_dir is required. docs/data.md
+        /// says more.
         train_shards_path_or_url: Vec<String> = Vec::new(),
         /// A folder of pictures with their captions: in metadata.jsonl, .csv or .parquet (with the column
         /// file_name), in a .txt beside each picture, or in parquet files as the datasets library writes them.
         train_data_dir: Option<PathBuf> = None,
+        /// Seconds of silence after which a server, a connection or a pipe: of shards is given up and asked again.
+        data_timeout: f64 = 30.0,
+        /// How often, in a row, shards that are no local files are asked for again before they are left out: after
+        /// 1 s, 2 s, 4 s and so on. A pipe: is run again twice at most.
+        data_retries: u32 = 5,
         /// With train_data_dir: the column with the pictures in parquet files, or with the pictures' names in
         /// metadata that has no file_name; image unless given.
         image_column: Option<String> = None,

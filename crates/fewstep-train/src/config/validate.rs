@@ -1,5 +1,7 @@
 //! What the options must be, each for itself and together.
 
+use std::time::Duration;
+
 use super::{Config, ConfigError, LrSchedule, Method};
 
 impl Config {
@@ -132,6 +134,11 @@ impl Config {
                 format!("it is {number} and must be above 0")
             })?;
         }
+        let timeout = data.data_timeout;
+        let is_time = timeout > 0.0 && Duration::try_from_secs_f64(timeout).is_ok();
+        check("data_timeout", is_time, || {
+            format!("it is {timeout} and must be a number of seconds above 0")
+        })?;
         for (flag, number) in [
             ("learning_rate", self.base_learning_rate()),
             ("adam_weight_decay", optimizer.adam_weight_decay),
@@ -245,6 +252,8 @@ mod tests {
             ("ema_decay", "-0.1"),
             ("resolution", "0"),
             ("huber_c", "0"),
+            ("data_timeout", "0"),
+            ("data_timeout", "1e300"),
             ("adam_beta2", "1"),
             ("w_max", "2"),
             ("lr_warmup_steps", "10"),

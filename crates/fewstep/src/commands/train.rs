@@ -243,7 +243,10 @@ fn skipped(skipped: &Skipped) -> String {
 fn closing(report: &Report, config: &Config) -> String {
     let mut text = String::new();
     if !report.dropped.is_empty() {
-        text.push_str(&format!("left out of the training data:\n{}\n", report.dropped));
+        text.push_str(&format!(
+            "left out of the training data, or read again:\n{}\n",
+            report.dropped
+        ));
     }
     text.push_str(&skipped(&report.skipped));
     let (steps, samples, out) = (report.steps, report.samples, config.run.output_dir.display());

@@ -20,6 +20,8 @@ mod lora;
 #[cfg(test)]
 mod shards;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod train;
 #[cfg(test)]
 mod usage;

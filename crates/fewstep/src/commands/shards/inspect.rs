@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use fewstep_data::inspect::{Inspection, Spread};
+use fewstep_data::source::Access;
 use fewstep_data::spec;
 use fewstep_train::data_config;
 
@@ -15,7 +16,7 @@ use crate::terminal;
 #[derive(Debug, clap::Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Shards as for --train_shards_path_or_url: files, folders of .tar files, patterns
+    /// Shards as for --train_shards_path_or_url: files, folders, patterns, addresses, pipe:COMMAND, -
     #[arg(value_name = "SHARD", required = true)]
     shards: Vec<String>,
     #[command(flatten)]
@@ -27,6 +28,8 @@ Examples:
   fewstep shards inspect shards/foxes/00000.tar
   fewstep shards inspect 'data/{00000..00009}.tar' --resolution 1024 --min_size 700
   fewstep shards inspect 'data/{00000..00009}.tar' --max_pwatermark 0.5 --caption_key caption
+  fewstep shards inspect hf://datasets/OWNER/NAME/00000.tar
+  zcat shards.tar.gz | fewstep shards inspect -
 
 Every picture is decoded and resized as for training. Exit status: 0, or 1 where not one sample can
 be used.";
@@ -38,12 +41,14 @@ be used.";
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = data_config(&args.choice.config(&args.shards)?);
     let mut found = Inspection::default();
-    let sources = spec::expand(&args.shards)?;
+    let access = Access::default();
+    let sources = spec::expand(&args.shards, &access)?;
     for (number, source) in sources.iter().enumerate() {
         if sources.len() > 1 {
             terminal::note(&format!("{}/{}  {}", number + 1, sources.len(), source.name()));
         }
         found.add(source, &config);
+        found.drops.absorb(access.take_retried());
     }
     terminal::result(&report(&found));
     if found.samples == 0 {
