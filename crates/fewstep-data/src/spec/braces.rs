@@ -2,7 +2,10 @@
 //! It knows nothing of files.
 
 /// The most names one spec may expand to: far above any real set of shards, far below what fills the memory.
-const MAX_NAMES: usize = 10_000_000;
+const MAX_NAMES: usize = 2_000_000;
+
+/// The most bytes that all names together may have, for the same reason: a few names can be long, and many short.
+const MAX_BYTES: usize = 256 << 20;
 
 /// The deepest nesting of braces.
 const MAX_DEPTH: usize = 32;
@@ -16,6 +19,9 @@ pub enum BraceError {
     /// More names than anybody has shards.
     #[error("it stands for more than {MAX_NAMES} names")]
     TooMany,
+    /// Names that are too long for their number.
+    #[error("its names have more than {MAX_BYTES} bytes together")]
+    TooLong,
     /// Braces within braces within braces.
     #[error("its braces are nested more than {MAX_DEPTH} deep")]
     TooDeep,
@@ -54,6 +60,10 @@ fn append(names: &mut Vec<String>, endings: &[String]) -> Result<(), BraceError>
     if names.len().saturating_mul(endings.len()) > MAX_NAMES {
         return Err(BraceError::TooMany);
     }
+    let before = bytes(names).saturating_mul(endings.len());
+    if before.saturating_add(bytes(endings).saturating_mul(names.len())) > MAX_BYTES {
+        return Err(BraceError::TooLong);
+    }
     if let [ending] = endings {
         names.iter_mut().for_each(|name| name.push_str(ending));
     } else {
@@ -63,6 +73,11 @@ fn append(names: &mut Vec<String>, endings: &[String]) -> Result<(), BraceError>
             .collect();
     }
     Ok(())
+}
+
+/// Of all of them together.
+fn bytes(names: &[String]) -> usize {
+    names.iter().map(String::len).sum()
 }
 
 /// What stands between an opened brace and its partner, and what comes after.
@@ -84,10 +99,16 @@ fn choices(inside: &str, depth: usize) -> Result<Vec<String>, BraceError> {
     let parts = split_at_commas(inside);
     if parts.len() > 1 {
         let mut all = Vec::new();
+        let mut all_bytes = 0;
         for part in parts {
-            all.extend(expand(part, depth + 1)?);
+            let names = expand(part, depth + 1)?;
+            all_bytes += bytes(&names);
+            all.extend(names);
             if all.len() > MAX_NAMES {
                 return Err(BraceError::TooMany);
+            }
+            if all_bytes > MAX_BYTES {
+                return Err(BraceError::TooLong);
             }
         }
         return Ok(all);
@@ -138,9 +159,12 @@ fn range(text: &str) -> Option<Result<Vec<String>, BraceError>> {
         } else {
             0
         };
-        return Some(steps(from, to, step).map(|items| {
+        return Some(steps(from, to, step).and_then(|items| {
+            if items.len().saturating_mul(width) > MAX_BYTES {
+                return Err(BraceError::TooLong);
+            }
             let text = |i: i64| format!("{i:0width$}");
-            items.into_iter().map(text).collect()
+            Ok(items.into_iter().map(text).collect())
         }));
     }
     let letter = |text: &str| {
@@ -165,10 +189,12 @@ fn steps(from: i64, to: i64, step: u64) -> Result<Vec<i64>, BraceError> {
     if last >= MAX_NAMES as u64 {
         return Err(BraceError::TooMany);
     }
-    let step = i64::try_from(step).unwrap_or(i64::MAX);
-    let sign = if to < from { -1 } else { 1 };
-    // Every item lies between `from` and `to`, so nothing overflows.
-    Ok((0..=last as i64).map(|i| from + sign * i * step).collect())
+    // Every item lies between `from` and `to`, however far the two are apart.
+    let item = |i: u64| match to < from {
+        true => from.checked_sub_unsigned(i * step),
+        false => from.checked_add_unsigned(i * step),
+    };
+    Ok((0..=last).filter_map(item).collect())
 }
 
 #[cfg(test)]
@@ -189,6 +215,11 @@ mod tests {
         check("{-1..1}", &["-1", "0", "1"]);
         check("{-01..1}", &["-01", "000", "001"]);
         check("{a..c}", &["a", "b", "c"]);
+        let (least, most) = (i64::MIN, i64::MAX);
+        check(
+            &format!("{{{least}..{most}..{most}}}"),
+            &[&least.to_string(), "-1", &(most - 1).to_string()],
+        );
         check("x{a,b}y{1..2}", &["xay1", "xay2", "xby1", "xby2"]);
         check("{a,b{0..1},}", &["a", "b0", "b1", ""]);
         check("{{a,b},c}", &["a", "b", "c"]);
@@ -218,6 +249,19 @@ mod tests {
             "{-9223372036854775808..9223372036854775807}",
         ] {
             assert_eq!(expand_braces(pattern), Err(BraceError::TooMany), "{pattern}");
+        }
+        let (zeros, long) = ("0".repeat(100_000), "x".repeat(10_000));
+        for pattern in [
+            format!("{{{zeros}1..9999}}"),
+            format!("{{0..99999}}{long}"),
+            format!("{{a,{long}{{0..26843}},{{0..26843}}{long}}}"),
+        ] {
+            assert_eq!(
+                expand_braces(&pattern),
+                Err(BraceError::TooLong),
+                "{}",
+                &pattern[..20]
+            );
         }
         let deep = "{a,".repeat(40) + &"}".repeat(40);
         assert_eq!(expand_braces(&deep), Err(BraceError::TooDeep));
