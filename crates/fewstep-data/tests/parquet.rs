@@ -11,6 +11,9 @@ use fewstep_data::{Cause, DataConfig, Loader, Origin, PictureFolder};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/data/parquet");
 
+/// What fuzzing found.
+const FOUND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/regressions/rows");
+
 /// A folder with a copy of one fixture.
 fn folder_of(fixture: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -126,6 +129,25 @@ fn damaged_files_are_errors_and_drops_but_never_hang() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let text = Loader::new(config(folder.path())).unwrap_err().to_string();
     assert!(text.contains("is no parquet file that can be read"), "{text}");
+}
+
+#[test]
+fn footers_that_claim_impossible_rows_are_errors() {
+    for (found, said) in [
+        ("rows-beyond-counting", "more rows than can be counted"),
+        ("fewer-than-no-rows", "a row group claims -1 rows"),
+    ] {
+        let bytes = std::fs::read(Path::new(FOUND).join(found)).unwrap();
+        for name in ["metadata.parquet", "pictures.parquet"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(name), &bytes).unwrap();
+            let text = Loader::new(config(folder.path())).unwrap_err().to_string();
+            assert!(
+                text.contains(said) || name == "metadata.parquet",
+                "{found}: {text}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::cells::{Cell, Cells};
-use super::{Wanted, leaf, open};
+use super::{Wanted, leaf, open, rows_of};
 use crate::config::PictureFolder;
 use crate::drops::Cause;
 use crate::folder::FolderError;
@@ -14,7 +14,7 @@ use crate::folder::columns::{self, FILE_NAME};
 use crate::folder::metadata::{Entry, Line, entry};
 
 /// Rows read at once.
-const ROWS: usize = 1024;
+const ROWS: u64 = 1024;
 
 /// The rows of the file at `path`, numbered from 0, whose pictures are named as seen from `base`.
 ///
@@ -66,9 +66,9 @@ fn read_group(
     let group = reader.get_row_group(group)?;
     let mut pictures = Cells::new(&*group, picture)?;
     let mut captions = Cells::new(&*group, caption)?;
-    let mut left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+    let mut left = rows_of(group.metadata())?;
     while left > 0 {
-        let wanted = left.min(ROWS);
+        let wanted = left.min(ROWS) as usize;
         let (pictures, captions) = (pictures.next(wanted)?, captions.next(wanted)?);
         if pictures.len() != wanted || captions.len() != wanted {
             return Err(ParquetError::EOF("a column ends before its last row".into()));
@@ -76,7 +76,7 @@ fn read_group(
         for (picture, captions) in pictures.iter().zip(&captions) {
             row(picture, captions);
         }
-        left -= wanted;
+        left -= wanted as u64;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 
@@ -58,23 +59,27 @@ struct Columns {
 pub(super) fn row_groups(file: &Path, folder: &PictureFolder) -> Result<Vec<RowGroup>, FolderError> {
     let within: Arc<[u8]> = file.as_os_str().as_encoded_bytes().into();
     let path = &folder.path.join(file);
-    let reader = open(path).map_err(|source| FolderError::Parquet {
+    let fail = |source| FolderError::Parquet {
         file: path.into(),
         source,
-    })?;
+    };
+    let reader = open(path).map_err(fail)?;
     let metadata = reader.metadata();
     let columns = columns(path, metadata.file_metadata().schema_descr(), folder)?;
     let shared: Arc<Path> = path.as_path().into();
     let file: Arc<str> = path.display().to_string().into();
-    let mut first = 0;
+    let mut first = 0u64;
     let mut groups = Vec::new();
     for (index, group) in metadata.row_groups().iter().enumerate() {
-        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        let rows = rows_of(group).map_err(fail)?;
+        let after = first.checked_add(rows);
+        let beyond = || ParquetError::General("its row groups claim more rows than can be counted".into());
+        let after = after.ok_or_else(|| fail(beyond()))?;
         if rows > 0 {
             groups.push(RowGroup {
                 path: Arc::clone(&shared),
                 file: Arc::clone(&file),
-                name: format!("{file}, rows {first} to {}", first + rows - 1),
+                name: format!("{file}, rows {first} to {}", after - 1),
                 fingerprint: (Arc::clone(&within), group.compressed_size()),
                 index,
                 first,
@@ -82,9 +87,16 @@ pub(super) fn row_groups(file: &Path, folder: &PictureFolder) -> Result<Vec<RowG
                 columns,
             });
         }
-        first += rows;
+        first = after;
     }
     Ok(groups)
+}
+
+/// The number of its rows, as the footer claims.
+fn rows_of(group: &RowGroupMetaData) -> Result<u64, ParquetError> {
+    let rows = group.num_rows();
+    let wrong = |_| ParquetError::General(format!("a row group claims {rows} rows"));
+    u64::try_from(rows).map_err(wrong)
 }
 
 impl Shard for RowGroup {
