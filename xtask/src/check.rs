@@ -9,6 +9,8 @@ use crate::{licences, run, setup};
 /// Runs every check, and stops at the first that fails.
 pub(crate) fn check() -> Result<()> {
     run::command("cargo", &["fmt", "--all", "--check"])?;
+    // The fuzz targets are a workspace of their own.
+    run::command("cargo", &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     spelling()?;
     licences::check()?;
     setup::ensure()?;

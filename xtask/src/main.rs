@@ -4,6 +4,7 @@
 //! its own.
 
 mod check;
+mod fuzz;
 mod licences;
 mod run;
 mod setup;
@@ -58,6 +59,14 @@ enum Chore {
         #[arg(long, default_value_t = 100)]
         times: u32,
     },
+    /// Feed made-up input to what reads files from strangers (needs cargo-fuzz): see fuzz/README.md
+    Fuzz {
+        /// One target; all of them, one after another, where none is named
+        target: Option<String>,
+        /// For each target; with 0 the inputs that are kept run once
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+    },
     /// Look for faults without running anything: format, spelling, licences, clippy, documentation
     Check,
     /// Ask the advisory database about the dependencies (needs cargo-deny and the open internet)
@@ -89,6 +98,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::MakeTeacher { args } => run::smallworld("make-teacher", &args),
         Chore::Test { args } => run::tests(&args),
         Chore::KillTest { times } => run::kill_test(times),
+        Chore::Fuzz { target, minutes } => fuzz::fuzz(target.as_deref(), minutes),
         Chore::Check => check::check(),
         Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
         Chore::Fixtures => run::reference("make_fixtures.py", &[]),
