@@ -11,6 +11,7 @@ use crate::drops::Dropped;
 use crate::error::DataError;
 use crate::picture::{self, Facing, Rgb, Square};
 use crate::source::Access;
+use crate::verdict::{self, Moment};
 
 /// What became of the next event of the order.
 #[derive(Debug)]
@@ -72,14 +73,20 @@ impl Assembler {
         let first = self.cursor.samples + rank * size as u64;
         while batch.len() < size {
             let (outcome, moved) = next()?;
-            self.cursor.position.follow(moved);
+            self.cursor.follow(moved);
             match outcome {
                 Outcome::Drawn(Ok(decoded)) => {
                     let number = first + batch.len() as u64;
                     self.add(decoded, number, &mut batch);
                 }
-                Outcome::Drawn(Err(dropped)) | Outcome::Dropped(dropped) => self.cursor.drops.add(dropped),
-                Outcome::EpochEnd { untried } => self.end_epoch(untried)?,
+                Outcome::Drawn(Err(dropped)) | Outcome::Dropped(dropped) => {
+                    self.cursor.drops.add(dropped);
+                    self.judge(&batch, Moment::WithinEpoch)?;
+                }
+                Outcome::EpochEnd { untried } => {
+                    self.end_epoch(untried)?;
+                    self.judge(&batch, Moment::EpochEnd)?;
+                }
             }
         }
         self.cursor.samples += ranks * size as u64;
@@ -142,6 +149,12 @@ impl Assembler {
     /// What was tried again has no place in the order: it counts when it happened.
     fn count_retries(&mut self) {
         self.cursor.drops.absorb(self.access.take_retried());
+    }
+
+    /// Whether it is worth going on, `batch` being under way.
+    fn judge(&self, batch: &Batch, moment: Moment) -> Result<(), DataError> {
+        let passed = self.cursor.samples / self.config.part.ranks + batch.len() as u64;
+        verdict::judge(&self.config.giving_up, &self.cursor, passed, moment)
     }
 
     /// The next epoch begins, unless every shard has been tried and had nothing to give: it would not either.

@@ -42,6 +42,28 @@ pub struct DataConfig {
     pub limits: Limits,
     /// How long to wait for shards that are elsewhere, and how often to ask again.
     pub sources: SourceOptions,
+    /// When to give up.
+    pub giving_up: GivingUp,
+}
+
+/// When a loader gives up, with the table of what was left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GivingUp {
+    /// The most of the samples looked at that may be broken, incomplete or beyond a limit, as a fraction; and the most of
+    /// the shards opened that may hold nothing or not be read at all. Judged once a hundred samples were looked at or
+    /// twenty shards opened, and at the end of each epoch.
+    pub max_bad_fraction: f64,
+    /// The longest wait for a usable sample.
+    pub max_wait: Duration,
+}
+
+impl Default for GivingUp {
+    fn default() -> Self {
+        GivingUp {
+            max_bad_fraction: 0.9,
+            max_wait: Duration::from_secs(60),
+        }
+    }
 }
 
 /// Where samples come from.
@@ -181,9 +203,13 @@ pub struct SourceOptions {
     /// The longest silence: a server, connection or command that sends nothing for so long is given up, and asked
     /// again. It counts only while bytes are waited for.
     pub timeout: Duration,
-    /// How often a shard is asked for again, in a row, before it is given up. Whenever a new byte has come the count
+    /// How often a shard is asked for again, in a row, before it is given up; less often where that could take longer
+    /// than `patience`. Whenever a new byte has come the count
     /// starts anew. A command is run again twice at most, and standard input never.
     pub retries: u32,
+    /// The longest time for which a shard is asked for again and again: the loader's own wait for a sample, so that other
+    /// shards get their turn before it gives up.
+    pub patience: Duration,
     /// The wait before it is asked for again the first time; each further one is twice as long.
     pub first_wait: Duration,
     /// The longest of these waits, unless a server asks for more.
@@ -195,8 +221,9 @@ pub struct SourceOptions {
 impl Default for SourceOptions {
     fn default() -> Self {
         SourceOptions {
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(15),
             retries: 5,
+            patience: Duration::from_secs(60),
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(30),
             read_ahead_bytes: 32 << 20,
@@ -229,6 +256,7 @@ impl Default for DataConfig {
             wanted: Wanted::default(),
             limits: Limits::default(),
             sources: SourceOptions::default(),
+            giving_up: GivingUp::default(),
         }
     }
 }
@@ -257,6 +285,12 @@ impl DataConfig {
                 "choice of samples by their JSON",
                 "is for shards; a folder has no JSON",
             );
+        }
+        if !(0.0..=1.0).contains(&self.giving_up.max_bad_fraction) {
+            return refuse("fraction of bad samples", "must be between 0 and 1");
+        }
+        if self.giving_up.max_wait.is_zero() {
+            return refuse("wait for a sample", "must be longer than nothing");
         }
         if self.limits.max_window_bytes == 0 {
             return refuse("limit on the shuffle window", "must be at least 1 byte");

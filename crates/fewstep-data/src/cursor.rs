@@ -15,6 +15,8 @@ pub struct Cursor {
     pub(crate) position: Position,
     /// Samples delivered in all epochs, to all ranks together.
     pub(crate) samples: u64,
+    /// Turns taken in earlier epochs.
+    pub(crate) turns: u64,
     /// Everything dropped up to here.
     pub(crate) drops: Drops,
 }
@@ -26,6 +28,7 @@ impl Cursor {
             order,
             position: Position::beginning_of(0),
             samples: 0,
+            turns: 0,
             drops: Drops::default(),
         }
     }
@@ -45,6 +48,19 @@ impl Cursor {
         &self.drops
     }
 
+    /// Follows one event of the order.
+    pub(crate) fn follow(&mut self, moved: Moved) {
+        if moved == Moved::ToNextEpoch {
+            self.turns += self.position.turns;
+        }
+        self.position.follow(moved);
+    }
+
+    /// Shards opened so far in all epochs, or that could not be; one that is read in every epoch counts in each.
+    pub(crate) fn opened(&self) -> u64 {
+        self.turns + self.position.turns
+    }
+
     /// Whether its numbers are those of any data there could be, so that one can count on from them.
     pub(crate) fn is_sound(&self) -> bool {
         const LARGEST: u64 = 1 << 56;
@@ -53,7 +69,7 @@ impl Cursor {
         } = self.position;
         let window = &self.position.window.0;
         let places = window.iter().map(|held| held.place).chain(self.position.open);
-        [self.samples, epoch, drawn, turns]
+        [self.samples, self.turns, epoch, drawn, turns]
             .into_iter()
             .chain(window.iter().map(|held| held.turn))
             .chain(places.flat_map(|place| [place.ordinal, place.at]))

@@ -73,6 +73,8 @@ pub enum Origin {
     Broken,
     /// The user's: they are sound and were not asked for.
     Unwanted,
+    /// Nobody's: it was tried again, and nothing was left out for it.
+    Passed,
 }
 
 impl Cause {
@@ -82,8 +84,25 @@ impl Cause {
             Cause::SmallPicture | Cause::Watermark | Cause::LowAesthetic | Cause::Unscored => {
                 Origin::Unwanted
             }
+            Cause::RetriedConnection
+            | Cause::RetriedSilence
+            | Cause::RetriedServer
+            | Cause::RetriedCommand => Origin::Passed,
             _ => Origin::Broken,
         }
+    }
+
+    /// Whether a shard is counted by it, and not a sample.
+    pub fn is_of_a_shard(self) -> bool {
+        matches!(
+            self,
+            Cause::UnreadableShard
+                | Cause::BrokenShard
+                | Cause::EmptyShard
+                | Cause::UnreachableShard
+                | Cause::SilentShard
+                | Cause::FailedCommand
+        )
     }
 
     /// What a person may do who wants these samples after all.
@@ -101,14 +120,6 @@ impl Cause {
             }
             _ => None,
         }
-    }
-
-    /// Whether it only was tried again, so that nothing was left out for it.
-    pub fn is_retry(self) -> bool {
-        matches!(
-            self,
-            Cause::RetriedConnection | Cause::RetriedSilence | Cause::RetriedServer | Cause::RetriedCommand
-        )
     }
 }
 
@@ -226,14 +237,27 @@ impl Drops {
 
     /// Everything together that was left out; what was tried again is not.
     pub fn total(&self) -> u64 {
-        let left_out = self.iter().filter(|(cause, _)| !cause.is_retry());
-        left_out.map(|(_, tally)| tally.count).sum()
+        self.sum(|cause| cause.origin() != Origin::Passed)
     }
 
-    /// Those together that are broken, incomplete or beyond a limit.
-    pub fn broken(&self) -> u64 {
-        let broken = self.iter().filter(|(cause, _)| cause.origin() == Origin::Broken);
-        broken.map(|(_, tally)| tally.count).sum()
+    /// Samples that are broken, incomplete or beyond a limit.
+    pub fn broken_samples(&self) -> u64 {
+        self.sum(|cause| cause.origin() == Origin::Broken && !cause.is_of_a_shard())
+    }
+
+    /// Samples that were left out for whatever reason.
+    pub fn samples(&self) -> u64 {
+        self.sum(|cause| cause.origin() != Origin::Passed && !cause.is_of_a_shard())
+    }
+
+    /// Shards of which nothing could be read.
+    pub fn lost_shards(&self) -> u64 {
+        self.sum(|cause| matches!(cause, Cause::UnreadableShard | Cause::EmptyShard))
+    }
+
+    fn sum(&self, of: impl Fn(Cause) -> bool) -> u64 {
+        let those = self.iter().filter(|(cause, _)| of(*cause));
+        those.map(|(_, tally)| tally.count).sum()
     }
 
     /// Whether nothing was left out, nor tried again.
@@ -315,7 +339,7 @@ mod tests {
             "{}",
             drops.advice()
         );
-        assert_eq!((drops.broken(), drops.total()), (1, 2));
+        assert_eq!((drops.broken_samples(), drops.samples()), (1, 2));
         for _ in 0..20 {
             drops.add(Dropped::new(Cause::BadPicture, "c"));
         }

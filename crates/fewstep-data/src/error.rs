@@ -34,6 +34,36 @@ pub enum DataError {
         /// Everything dropped so far.
         drops: Box<Drops>,
     },
+    /// Too much of the data is bad.
+    #[error(
+        "{bad} of {of} {what} could not be used, more than the fraction of {limit} that --max_bad_fraction allows; \
+         this is what was dropped and why:\n{drops}{}",
+        .drops.advice()
+    )]
+    TooManyBad {
+        /// Samples or shards.
+        what: &'static str,
+        /// How many could not be used.
+        bad: u64,
+        /// How many were looked at.
+        of: u64,
+        /// The fraction allowed.
+        limit: f64,
+        /// Everything dropped so far.
+        drops: Box<Drops>,
+    },
+    /// No usable sample came for too long.
+    #[error(
+        "no usable sample came for {waited:.0} s, the longest wait that --max_data_wait allows; this is what was \
+         dropped or tried again:\n{drops}{}",
+        .drops.advice()
+    )]
+    Stalled {
+        /// Seconds.
+        waited: f64,
+        /// Everything dropped so far.
+        drops: Box<Drops>,
+    },
     /// A cursor that no loader gave.
     #[error(
         "the place in the data that the run is to go on from holds numbers that no data have: the checkpoint is \

@@ -60,10 +60,14 @@ pub mod spec;
 pub mod tar;
 mod threads;
 mod turns;
+mod verdict;
+mod waiting;
 mod wanted;
 
 pub use batch::{Batch, PictureSizes};
-pub use config::{Crop, DataConfig, Drawing, Flip, Limits, Origin, Part, PictureFolder, SourceOptions};
+pub use config::{
+    Crop, DataConfig, Drawing, Flip, GivingUp, Limits, Origin, Part, PictureFolder, SourceOptions,
+};
 pub use cursor::Cursor;
 pub use drops::{Cause, Dropped, Drops, Tally};
 pub use error::DataError;

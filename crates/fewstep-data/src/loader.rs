@@ -1,6 +1,7 @@
 //! The loader: what the trainer holds. It joins order, decoding and assembling, in line or on threads.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
@@ -14,13 +15,14 @@ use crate::resume::{self, Resumed};
 use crate::shard::{Archive, Shard};
 use crate::source::{Access, Environment};
 use crate::threads::{Delivery, Threads};
+use crate::waiting::Waiting;
 use crate::{folder, spec};
 
 /// An endless supply of batches. Dropping it stops and joins its threads, and breaks off what they read from elsewhere.
 #[derive(Debug)]
 pub struct Loader {
     /// Dropped first, for threads that wait for bytes from elsewhere would otherwise be waited for.
-    _closing: Closing,
+    closing: Closing,
     work: Work,
     cursor: Cursor,
 }
@@ -47,6 +49,8 @@ struct InLine {
     order: Order,
     decoder: Decoder,
     assembler: Assembler,
+    access: Access,
+    max_wait: Duration,
 }
 
 impl Loader {
@@ -88,12 +92,14 @@ impl Loader {
                 order,
                 decoder: Decoder::new(config),
                 assembler,
+                access: access.clone(),
+                max_wait: config.giving_up.max_wait,
             }))
         } else {
             Work::Threads(Threads::start(config, order, assembler)?)
         };
         Ok(Loader {
-            _closing: Closing(access),
+            closing: Closing(access),
             work,
             cursor,
         })
@@ -102,8 +108,8 @@ impl Loader {
     /// The next batch, always a full one.
     ///
     /// # Errors
-    /// An epoch in which not one sample could be used, with the table of what was dropped. After an error there are
-    /// no more batches.
+    /// An epoch in which not one sample could be used, too many that could not, or none for too long, with the table
+    /// of what was dropped. After an error there are no more batches.
     pub fn next_batch(&mut self) -> Result<Batch, DataError> {
         let delivery = match &mut self.work {
             Work::InLine(work) => work.next(),
@@ -116,9 +122,24 @@ impl Loader {
                 Ok(batch)
             }
             Err(error) => {
+                self.closing.0.close();
                 self.work = Work::Ended;
-                Err(error)
+                Err(self.with_all_drops(error))
             }
+        }
+    }
+
+    /// A wait in vain knows what was dropped since the last batch; the table has what was dropped before, too.
+    fn with_all_drops(&self, error: DataError) -> DataError {
+        let DataError::Stalled { waited, drops: since } = error else {
+            return error;
+        };
+        let mut drops = self.cursor.drops().clone();
+        drops.absorb(*since);
+        drops.absorb(self.closing.0.take_retried());
+        DataError::Stalled {
+            waited,
+            drops: Box::new(drops),
         }
     }
 
@@ -139,17 +160,31 @@ impl InLine {
             order,
             decoder,
             assembler,
+            access,
+            max_wait,
         } = self;
+        let (waiting, asked) = (Waiting::default(), Instant::now());
         let batch = assembler.batch(|| {
+            let deadline = waiting.deadline(asked, *max_wait);
+            access.give_up_at(deadline);
             let (event, moved) = order.advance();
+            if access.gave_up() {
+                return Err(waiting.in_vain(*max_wait));
+            }
             let outcome = match event {
                 Event::Sample(sample) => Outcome::Drawn(decoder.decode(sample)),
                 Event::Dropped(dropped) => Outcome::Dropped(dropped),
                 Event::EpochEnd { untried } => Outcome::EpochEnd { untried },
             };
+            waiting.note(&outcome);
+            let passed = matches!(outcome, Outcome::Drawn(Ok(_)));
+            if !passed && deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(waiting.in_vain(*max_wait));
+            }
             Ok((outcome, moved))
-        })?;
-        Ok((batch, assembler.cursor().clone()))
+        });
+        access.give_up_at(None);
+        Ok((batch?, assembler.cursor().clone()))
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn go_to(order: &mut Order, mut cursor: Cursor) -> (Cursor, Resumed) 
         order.go_to(&mut cursor.position)
     } else {
         cursor.order = now;
+        cursor.turns += cursor.position.turns;
         cursor.position = Position::beginning_of(cursor.position.epoch + 1);
         order.go_to(&mut cursor.position);
         return (cursor, Resumed::NextEpoch { changes });

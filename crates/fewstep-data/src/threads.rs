@@ -6,8 +6,9 @@
 //! end stops all of them.
 
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
@@ -18,6 +19,7 @@ use crate::drops::Dropped;
 use crate::error::DataError;
 use crate::order::{Event, Order};
 use crate::sample::Sample;
+use crate::waiting::Waiting;
 
 /// Batches that wait, finished, for the consumer.
 const BATCHES_AHEAD: usize = 2;
@@ -51,6 +53,8 @@ struct Job {
 pub(crate) struct Threads {
     batches: Option<Receiver<Delivery>>,
     handles: Vec<JoinHandle<()>>,
+    waiting: Waiting,
+    max_wait: Duration,
 }
 
 impl Threads {
@@ -61,6 +65,8 @@ impl Threads {
         let mut threads = Threads {
             batches: None,
             handles: Vec::new(),
+            waiting: Waiting::default(),
+            max_wait: config.giving_up.max_wait,
         };
         let in_flight = config.num_workers.saturating_mul(SAMPLES_PER_WORKER);
         let (tickets_in, tickets) = bounded(in_flight);
@@ -73,22 +79,40 @@ impl Threads {
         // Only the decoding threads may hold this end, or the reader would not notice that they are gone.
         drop(jobs);
         threads.spawn("data-read", move || read(order, &tickets_in, &jobs_in))?;
+        let waiting = threads.waiting.clone();
         threads.spawn("data-assemble", move || {
-            assemble(assembler, &tickets, &batches_in)
+            assemble(assembler, &tickets, &batches_in, &waiting)
         })?;
         threads.batches = Some(batches);
         Ok(threads)
     }
 
-    /// The next batch.
-    pub(crate) fn next(&self) -> Delivery {
+    /// The next batch. After a wait in vain the threads are left to themselves: one of them may hang in a read that
+    /// nobody can break off.
+    pub(crate) fn next(&mut self) -> Delivery {
         let died = Err(DataError::ThreadDied {
             name: "data-assemble",
         });
-        self.batches
-            .as_ref()
-            .and_then(|batches| batches.recv().ok())
-            .unwrap_or(died)
+        let Some(batches) = &self.batches else {
+            return died;
+        };
+        let asked = Instant::now();
+        loop {
+            let received = match self.waiting.deadline(asked, self.max_wait) {
+                Some(deadline) => batches.recv_deadline(deadline),
+                None => batches.recv().map_err(RecvTimeoutError::from),
+            };
+            match received {
+                Ok(delivery) => return delivery,
+                Err(RecvTimeoutError::Disconnected) => return died,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let deadline = self.waiting.deadline(asked, self.max_wait);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.handles.clear();
+                return Err(self.waiting.in_vain(self.max_wait));
+            }
+        }
     }
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
@@ -140,7 +164,12 @@ fn decode(jobs: &Receiver<Job>, mut decoder: Decoder) {
     }
 }
 
-fn assemble(mut assembler: Assembler, tickets: &Receiver<Ticket>, batches: &Sender<Delivery>) {
+fn assemble(
+    mut assembler: Assembler,
+    tickets: &Receiver<Ticket>,
+    batches: &Sender<Delivery>,
+    waiting: &Waiting,
+) {
     loop {
         let batch = assembler.batch(|| {
             let died = |name| move |_| DataError::ThreadDied { name };
@@ -150,8 +179,10 @@ fn assemble(mut assembler: Assembler, tickets: &Receiver<Ticket>, batches: &Send
                 Promise::Dropped(dropped) => Outcome::Dropped(dropped),
                 Promise::EpochEnd { untried } => Outcome::EpochEnd { untried },
             };
+            waiting.note(&outcome);
             Ok((outcome, moved))
         });
+        waiting.batch_is_complete();
         let failed = batch.is_err();
         let delivery = batch.map(|batch| (batch, assembler.cursor().clone()));
         if batches.send(delivery).is_err() || failed {

@@ -54,6 +54,7 @@ fn many_bad_shards_before_a_good_one_cost_no_time() {
     let folder = Folder::of(&shards);
     let missing = folder.path().join("{a,b}.tar").display().to_string();
     let mut config = folder.config();
+    config.giving_up.max_bad_fraction = 1.0;
     // In the order written, the two files that do not exist come before the folder.
     config.origin = Origin::Shards(vec![
         format!("{missing}::{}", folder.file(300).display()),

@@ -222,5 +222,12 @@ fn secrets_of_the_environment_are_hidden_wherever_they_show() {
     assert_eq!(sources[0].name(), "http://host/***/0.tar");
     let shown = format!("{:?} {:?}", sources, access(eager(), &variables));
     assert!(!shown.contains("a-long-secret"), "{shown}");
+    // A variable that sounds like a secret and holds a path holds none.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let variables = [("PWD", &*path), ("HF_TOKEN_PATH", &*path)];
+    let access = access(eager(), &variables);
+    let sources = spec::expand(&[format!("pipe:cat {path}/0.tar")], &access).unwrap();
+    assert_eq!(sources[0].name(), format!("pipe:cat {path}/0.tar"));
     assert_eq!(Cause::RetriedServer.to_string(), "server, tried again");
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fewstep_data::{
-    Crop, DataConfig, Drawing, Flip, Interpolation as Filter, Origin, PictureFolder, SourceOptions, Unscored,
-    Wanted,
+    Crop, DataConfig, Drawing, Flip, GivingUp, Interpolation as Filter, Origin, PictureFolder, SourceOptions,
+    Unscored, Wanted,
 };
 
 use crate::config::{Config, DataConfig as Options, Interpolation};
@@ -45,13 +45,22 @@ pub fn data_config(config: &Config) -> DataConfig {
         },
         wanted: wanted(data),
         sources: SourceOptions {
-            // Validation has refused what is no time.
-            timeout: Duration::try_from_secs_f64(data.data_timeout).unwrap_or_default(),
+            timeout: seconds(data.data_timeout),
             retries: data.data_retries,
+            patience: seconds(data.max_data_wait),
             ..SourceOptions::default()
+        },
+        giving_up: GivingUp {
+            max_bad_fraction: data.max_bad_fraction,
+            max_wait: seconds(data.max_data_wait),
         },
         ..DataConfig::default()
     }
+}
+
+/// Validation has refused what is no time.
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or_default()
 }
 
 fn wanted(data: &Options) -> Wanted {

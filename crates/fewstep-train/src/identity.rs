@@ -23,6 +23,8 @@ const FREE: &[&str] = &[
     "dataloader_num_workers",
     "data_timeout",
     "data_retries",
+    "max_data_wait",
+    "max_bad_fraction",
     "num_train_epochs",
     "max_train_steps",
     "max_train_samples",

@@ -75,6 +75,15 @@ impl Run {
         }
     }
 
+    /// Before the run ends with `error`: where data gave out, what has been done so far is sound and is kept.
+    pub(crate) fn keep(&mut self, error: TrainError, observer: &mut dyn Observer) -> TrainError {
+        let worth_it = matches!(error, TrainError::Data(_)) && self.step > 0;
+        if worth_it && let Err(failed) = self.last_checkpoint(observer) {
+            tell_not_saved(self.step, &failed, observer);
+        }
+        error
+    }
+
     fn is_due(&self) -> bool {
         let every = self.config.run.checkpointing_steps;
         // After a skipped update the step is the same as before.
@@ -91,7 +100,7 @@ impl Run {
             state: State {
                 step: self.step,
                 skipped: self.skipped.clone(),
-                cursor: self.loader.cursor().clone(),
+                cursor: self.place.clone(),
                 scaler: self.updater.scaler.clone(),
                 config: self.identity.clone(),
             },

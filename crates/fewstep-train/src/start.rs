@@ -91,6 +91,7 @@ impl Run {
             objective,
             unets,
             updater,
+            place: loader.cursor().clone(),
             loader,
             preparer,
             metrics,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fewstep_data::Loader;
+use fewstep_data::{Cursor, Loader};
 use fewstep_models::schedule::SchedulerConfig;
 use libtorch_ext::catch;
 use tch::{Kind, Tensor};
@@ -43,7 +43,9 @@ fn train(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Re
         Opened::Run(run) => run,
     };
     while !run.is_done(observer)? {
-        run.step(observer)?;
+        if let Err(error) = run.step(observer) {
+            return Err(run.keep(error, observer));
+        }
         run.take_note_of_ended_save(observer)?;
         if stop.is_asked() && !run.is_done(observer)? {
             let checkpoint = run.checkpoint_now(observer)?;
@@ -66,6 +68,8 @@ pub(crate) struct Run {
     pub(crate) unets: Unets,
     pub(crate) updater: Updater,
     pub(crate) loader: Loader,
+    /// The place in the data after the last update. The loader may be within the next one.
+    pub(crate) place: Cursor,
     pub(crate) preparer: Preparer,
     pub(crate) metrics: MetricsFile,
     /// Whether the last line could not be written.
@@ -118,6 +122,7 @@ impl Run {
     /// One optimiser step: gradients over all its micro-batches, one update, one move of the target.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let passes = self.passes()?;
+        self.place = self.loader.cursor().clone();
         // Only now: the device has been given work meanwhile, and what became of the step before decides the number
         // and the learning rate of this one.
         self.read_pending(observer)?;

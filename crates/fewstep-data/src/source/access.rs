@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
@@ -29,6 +32,9 @@ struct Shared {
     environment: Environment,
     tasks: Mutex<Tasks>,
     retried: Mutex<Drops>,
+    deadline: Mutex<Option<Instant>>,
+    /// Whether a reader gave up at the deadline.
+    gave_up: AtomicBool,
     client: OnceLock<Result<reqwest::Client, String>>,
     buckets: Mutex<BTreeMap<String, Bucket>>,
 }
@@ -48,6 +54,8 @@ impl Access {
             environment,
             tasks: Mutex::default(),
             retried: Mutex::default(),
+            deadline: Mutex::default(),
+            gave_up: AtomicBool::new(false),
             client: OnceLock::new(),
             buckets: Mutex::default(),
         }))
@@ -74,6 +82,26 @@ impl Access {
         let mut tasks = lock(&self.0.tasks);
         tasks.closed = true;
         tasks.running.drain(..).for_each(|task| task.abort());
+    }
+
+    /// From here on readers that wait get an error at this moment. For whoever reads in line and waits for samples.
+    pub(crate) fn give_up_at(&self, deadline: Option<Instant>) {
+        *lock(&self.0.deadline) = deadline;
+    }
+
+    /// Whether a reader got one. What it read is not to be counted among what the data hold.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.0.gave_up.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a reader that gets an error for having waited too long.
+    pub(super) fn give_up(&self) {
+        self.0.gave_up.store(true, Ordering::Relaxed);
+    }
+
+    /// The moment at which readers that wait are to get an error.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        *lock(&self.0.deadline)
     }
 
     /// Hides credentials in `text`: those that look so, and the values of the environment's secret variables.
@@ -201,10 +229,14 @@ impl Environment {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
+    /// A path is none, whatever its variable is called (PWD, HF_TOKEN_PATH, GOOGLE_APPLICATION_CREDENTIALS): masked, it
+    /// would make the names of files unreadable.
     fn secrets(&self) -> impl Iterator<Item = &str> {
+        let is_place = |value: &str| Path::new(value).is_absolute() && Path::new(value).exists();
         self.iter()
             .filter(|(name, value)| secrets::is_secret_name(name) && value.len() >= SHORTEST_SECRET)
             .map(|(_, value)| value)
+            .filter(move |value| !is_place(value))
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
+use super::access::Access;
 use super::failure::Failed;
+use super::network;
 
 enum Message {
     /// Bytes, and the room that they take.
@@ -37,6 +39,7 @@ pub(super) struct Ahead {
     room: Option<OwnedSemaphorePermit>,
     ending: Option<Ending>,
     task: Task,
+    access: Access,
 }
 
 enum Ending {
@@ -53,7 +56,7 @@ pub(super) struct Task {
 }
 
 /// A queue that holds up to `bytes`, and one chunk more. The reader's end still lacks its task.
-pub(super) fn queue(bytes: usize) -> (Sender, impl FnOnce(Task) -> Ahead) {
+pub(super) fn queue(bytes: usize, access: Access) -> (Sender, impl FnOnce(Task) -> Ahead) {
     let (sender, messages) = unbounded_channel();
     let asked = Arc::new(Notify::new());
     let capacity = u32::try_from(bytes.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
@@ -70,6 +73,7 @@ pub(super) fn queue(bytes: usize) -> (Sender, impl FnOnce(Task) -> Ahead) {
         room: None,
         ending: None,
         task,
+        access,
     };
     (sender, reader)
 }
@@ -100,6 +104,25 @@ impl Sender {
     }
 }
 
+impl Ahead {
+    /// The next message, waited for until the deadline if there is one.
+    fn next(&mut self) -> io::Result<Option<Message>> {
+        let Some(deadline) = self.access.deadline() else {
+            return Ok(self.messages.blocking_recv());
+        };
+        let next = self.messages.recv();
+        network::handle()?
+            .block_on(async { tokio::time::timeout_at(deadline.into(), next).await })
+            .map_err(|_| {
+                self.access.give_up();
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "sent nothing for as long as a sample was waited for",
+                )
+            })
+    }
+}
+
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() && !buffer.is_empty() {
@@ -109,7 +132,7 @@ impl Read for Ahead {
                 None => {}
             }
             self.room = None;
-            match self.messages.blocking_recv() {
+            match self.next()? {
                 Some(Message::Chunk(chunk, room)) => (self.chunk, self.room) = (chunk, room),
                 Some(Message::Pause) => self.asked.notify_one(),
                 Some(Message::End) => self.ending = Some(Ending::Whole),

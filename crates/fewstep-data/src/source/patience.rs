@@ -1,9 +1,10 @@
 //! How long one asks again: after growing waits, up to a limit, each time counted. It knows nothing of what is asked for.
 
 use std::future::Future;
+use std::time::{Duration, Instant};
 
 use super::access::Access;
-use super::failure::{Failed, Failure, Passing};
+use super::failure::{Failed, Failure, Passing, Trouble};
 use crate::drops::Dropped;
 
 /// What is left of the willingness to ask again.
@@ -14,6 +15,8 @@ pub(super) struct Patience<'a> {
     retries: u32,
     /// How often it was asked in vain, in a row.
     failures: u32,
+    /// How long the first of these times took, and when it ended.
+    first: (Duration, Instant),
 }
 
 impl<'a> Patience<'a> {
@@ -24,6 +27,7 @@ impl<'a> Patience<'a> {
             access,
             retries,
             failures: 0,
+            first: (Duration::ZERO, Instant::now()),
         }
     }
 
@@ -39,7 +43,16 @@ impl<'a> Patience<'a> {
     pub(super) async fn endure(&mut self, passing: Passing, place: &str) -> Result<(), Failed> {
         let Passing { trouble, what, wait } = passing;
         let what = self.access.mask(&what);
-        if self.failures >= self.retries {
+        let options = self.access.options();
+        if self.failures == 0 {
+            // The time before was the reader's: while it wants nothing, silence is no trouble.
+            let silent = matches!(trouble, Trouble::Silence).then_some(options.timeout);
+            self.first = (silent.unwrap_or_default(), Instant::now());
+        }
+        let wait = wait.unwrap_or_default().max(options.wait(self.failures));
+        let (took, ended) = self.first;
+        let next_would_end = took + ended.elapsed() + wait + options.timeout;
+        if self.failures >= self.retries || next_would_end > options.patience {
             return Err(Failed {
                 cause: trouble.given_up(),
                 what: given_up(&what, self.failures),
@@ -47,9 +60,6 @@ impl<'a> Patience<'a> {
         }
         let example = format!("{}: {what}{place}; tried again", self.name);
         self.access.count_retry(Dropped::new(trouble.retried(), &example));
-        let wait = wait
-            .unwrap_or_default()
-            .max(self.access.options().wait(self.failures));
         self.failures += 1;
         tokio::time::sleep(wait).await;
         Ok(())

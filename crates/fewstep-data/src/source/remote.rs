@@ -38,7 +38,7 @@ impl Source for Remote {
 
     /// What goes wrong shows when it is read.
     fn open_at(&self, at: u64) -> io::Result<Box<dyn Read + Send>> {
-        let (sender, reader) = ahead::queue(self.access.options().read_ahead_bytes);
+        let (sender, reader) = ahead::queue(self.access.options().read_ahead_bytes, self.access.clone());
         let (fetch, name) = (Arc::clone(&self.fetch), Arc::clone(&self.name));
         let work = deliver(fetch, name, at, self.access.clone(), sender);
         Ok(Box::new(reader(self.access.start(work)?)))

@@ -106,6 +106,7 @@ pub fn captions(batches: &[Batch]) -> Vec<String> {
 pub fn eager() -> SourceOptions {
     SourceOptions {
         timeout: Duration::from_secs(600),
+        patience: Duration::from_secs(6000),
         first_wait: Duration::from_millis(1),
         ..SourceOptions::default()
     }

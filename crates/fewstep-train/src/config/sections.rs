@@ -175,10 +175,17 @@ sections! {
         /// file_name), in a .txt beside each picture, or in parquet files as the datasets library writes them.
         train_data_dir: Option<PathBuf> = None,
         /// Seconds of silence after which a server, a connection or a pipe: of shards is given up and asked again.
-        data_timeout: f64 = 30.0,
+        data_timeout: f64 = 15.0,
         /// How often, in a row, shards that are no local files are asked for again before they are left out: after
-        /// 1 s, 2 s, 4 s and so on. A pipe: is run again twice at most.
+        /// 1 s, 2 s, 4 s and so on, but for no longer than max_data_wait altogether. A pipe: is run again twice at most.
         data_retries: u32 = 5,
+        /// Seconds without a usable sample after which a run that waits for one ends, with the table of what was left
+        /// out and why.
+        max_data_wait: f64 = 60.0,
+        /// The run ends, with that table, when more than this fraction of the samples is broken or incomplete, or of
+        /// the shards empty or not to be read. Samples that were not asked for (min_size and the like) do not count. 1
+        /// never ends it.
+        max_bad_fraction: f64 = 0.9,
         /// With train_data_dir: the column with the pictures in parquet files, or with the pictures' names in
         /// metadata that has no file_name; image unless given.
         image_column: Option<String> = None,

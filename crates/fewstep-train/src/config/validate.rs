@@ -134,10 +134,18 @@ impl Config {
                 format!("it is {number} and must be above 0")
             })?;
         }
-        let timeout = data.data_timeout;
-        let is_time = timeout > 0.0 && Duration::try_from_secs_f64(timeout).is_ok();
-        check("data_timeout", is_time, || {
-            format!("it is {timeout} and must be a number of seconds above 0")
+        for (flag, seconds) in [
+            ("data_timeout", data.data_timeout),
+            ("max_data_wait", data.max_data_wait),
+        ] {
+            let is_time = seconds > 0.0 && Duration::try_from_secs_f64(seconds).is_ok();
+            check(flag, is_time, || {
+                format!("it is {seconds} and must be a number of seconds above 0")
+            })?;
+        }
+        let fraction = data.max_bad_fraction;
+        check("max_bad_fraction", (0.0..=1.0).contains(&fraction), || {
+            format!("it is {fraction} and must be between 0 and 1")
         })?;
         for (flag, number) in [
             ("learning_rate", self.base_learning_rate()),
@@ -253,6 +261,8 @@ mod tests {
             ("resolution", "0"),
             ("huber_c", "0"),
             ("data_timeout", "0"),
+            ("max_data_wait", "0"),
+            ("max_bad_fraction", "1.5"),
             ("data_timeout", "1e300"),
             ("adam_beta2", "1"),
             ("w_max", "2"),

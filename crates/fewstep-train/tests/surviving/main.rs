@@ -5,4 +5,5 @@
 mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
+mod data;
 mod not_finite;
