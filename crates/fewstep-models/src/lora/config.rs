@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value, json};
 
 use super::error::LoraError;
@@ -17,6 +17,12 @@ pub(super) const METADATA_KEY: &str = "lora_adapter_metadata";
 
 /// What PEFT takes for `r` and `lora_alpha` where they are not set.
 const PEFT_DEFAULT: f64 = 8.0;
+
+/// The most patterns of one setting: SDXL's UNet has some hundred modules.
+const MOST_PATTERNS: usize = 4096;
+
+/// The most bytes of a pattern made ready to match. One that counts up words of any script can take any amount.
+const LARGEST_PATTERN: usize = 256 << 10;
 
 /// The settings that matter to a reader.
 #[derive(Debug)]
@@ -73,6 +79,12 @@ impl AdapterConfig {
         let flag = |key: &str| settings.get(key).and_then(Value::as_bool).unwrap_or(false);
         let pattern = |key: &str| match settings.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Object(map)) if map.len() > MOST_PATTERNS => {
+                let found = map.len();
+                Err(bad(format!(
+                    "`{key}` has {found} patterns, the limit is {MOST_PATTERNS}"
+                )))
+            }
             Some(Value::Object(map)) => map
                 .iter()
                 .map(|(pattern, value)| {
@@ -80,7 +92,10 @@ impl AdapterConfig {
                         .as_f64()
                         .ok_or_else(|| bad(format!("`{key}` gives {value} for {pattern}, not a number")))?;
                     // PEFT's rule: a pattern is a regular expression for the end of a path.
-                    let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
+                    let regex = RegexBuilder::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
+                        .size_limit(LARGEST_PATTERN)
+                        .dfa_size_limit(LARGEST_PATTERN)
+                        .build()
                         .map_err(|error| bad(format!("`{key}` has the pattern {pattern}: {error}")))?;
                     Ok((regex, value))
                 })
@@ -184,7 +199,7 @@ mod tests {
     fn patterns_are_for_the_ends_of_paths() {
         let config = config(json!({
             "r": 4, "lora_alpha": 8,
-            "alpha_pattern": {"attn1.to_q": 2, "^mid_block.*": 0.5, "to_.": 3},
+            "alpha_pattern": {"attn1.to_q": 2, "^mid_block.*": 0.5, "to_.": 3, r"\w+\.\d+\.\w+_\d+": 7},
             "rank_pattern": {"conv1": 16},
         }))
         .unwrap();
@@ -207,12 +222,19 @@ mod tests {
     fn what_is_not_set_is_as_in_peft_and_wrong_types_are_named() {
         let unset = config(json!({"lora_alpha": null})).unwrap();
         assert_eq!((unset.rank("conv_in"), unset.alpha("conv_in", 8)), (8.0, 8.0));
+        let many: Map<String, Value> = (0..4097).map(|i| (format!("to_{i}"), json!(1))).collect();
         for (value, wanted) in [
             (json!({"r": "four"}), "`r` is \"four\", not a number"),
             (
                 json!({"alpha_pattern": {"(": 1}}),
                 "`alpha_pattern` has the pattern (",
             ),
+            // Four hundred of these took fuzzing more than a minute.
+            (
+                json!({"alpha_pattern": {r"\w{60}": 1}}),
+                "has the pattern \\w{60}",
+            ),
+            (json!({"rank_pattern": many}), "has 4097 patterns"),
             (
                 json!({"rank_pattern": {"x": null}}),
                 "`rank_pattern` gives null for x",
