@@ -7,13 +7,13 @@ use std::path::Path;
 
 use fewstep_data::folder::list;
 use fewstep_data::{Limits, PictureFolder, Place};
-use fewstep_fuzz::file;
+use fewstep_fuzz::{file, pass_panics_of_libraries};
 use libfuzzer_sys::fuzz_target;
 
 /// Shards, and finds of each, that are looked at.
 const MOST: usize = 256;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: pass_panics_of_libraries(), |bytes: &[u8]| {
     let names: &[&str] = match bytes.starts_with(b"PAR1") {
         true => &["metadata.parquet", "pictures.parquet"],
         false => &["metadata.jsonl", "metadata.csv"],

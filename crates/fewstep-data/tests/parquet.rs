@@ -151,6 +151,21 @@ fn footers_that_claim_impossible_rows_are_errors() {
 }
 
 #[test]
+fn what_the_library_panics_on_is_an_error_or_a_drop() {
+    let bytes = std::fs::read(Path::new(FOUND).join("no-dictionary-page")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pictures.parquet"), &bytes).unwrap();
+    let text = Loader::new(config(folder.path()))
+        .and_then(|mut loader| loader.next_batch().map(|_| ()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("pictures.parquet") && text.contains("is damaged"),
+        "{text}"
+    );
+}
+
+#[test]
 fn metadata_may_be_a_parquet_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = |file: &str| folder.path().join(file);

@@ -5,6 +5,8 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::RowGroupReader;
 
+use super::contained::contained;
+
 /// A column of byte strings, read on and on.
 pub(super) struct Cells {
     reader: ColumnReaderImpl<ByteArrayType>,
@@ -24,7 +26,7 @@ impl Cells {
     /// It cannot be read, or holds no byte strings.
     pub(super) fn new(group: &dyn RowGroupReader, column: usize) -> Result<Self, ParquetError> {
         let descriptor = group.metadata().schema_descr().column(column);
-        match group.get_column_reader(column)? {
+        match contained(|| group.get_column_reader(column))? {
             ColumnReader::ByteArrayColumnReader(reader) => Ok(Cells {
                 reader,
                 whole: descriptor.max_def_level(),
@@ -39,7 +41,7 @@ impl Cells {
     /// # Errors
     /// As [`next`](Self::next); the row group has fewer.
     pub(super) fn skip(&mut self, rows: usize) -> Result<(), ParquetError> {
-        if self.reader.skip_records(rows)? < rows {
+        if contained(|| self.reader.skip_records(rows))? < rows {
             return Err(ParquetError::EOF("a column ends before its last row".into()));
         }
         Ok(())
@@ -51,9 +53,11 @@ impl Cells {
     /// The file is damaged, or compressed with a method that is not built in.
     pub(super) fn next(&mut self, rows: usize) -> Result<Vec<Cell>, ParquetError> {
         let (mut values, mut defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
-        let (_, _, levels) =
+        let read = || {
             self.reader
-                .read_records(rows, Some(&mut defined), Some(&mut repeated), &mut values)?;
+                .read_records(rows, Some(&mut defined), Some(&mut repeated), &mut values)
+        };
+        let (_, _, levels) = contained(read)?;
         let mut values = values.into_iter();
         let mut cells: Vec<Cell> = Vec::with_capacity(rows);
         for level in 0..levels {

@@ -4,6 +4,7 @@
 //! A picture is a struct of `bytes` and `path`, or plain bytes; a caption is a text or a list of texts.
 
 mod cells;
+mod contained;
 mod lines;
 mod rows;
 
@@ -27,6 +28,7 @@ use crate::config::{Limits, PictureFolder};
 use crate::place::Place;
 use crate::shard::{Finds, Shard};
 use cells::Cells;
+use contained::contained;
 use rows::Rows;
 
 /// Consecutive rows of a parquet file.
@@ -124,7 +126,7 @@ impl Shard for RowGroup {
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, ParquetError> {
-    SerializedFileReader::new(File::open(path)?)
+    contained(|| SerializedFileReader::new(File::open(path)?))
 }
 
 fn columns(path: &Path, schema: &SchemaDescriptor, folder: &PictureFolder) -> Result<Columns, FolderError> {
