@@ -1,9 +1,23 @@
-//! Any text as a shard spec: braces, lists, folders. Nothing is opened.
+//! Any text as a shard spec: braces, lists, folders, variables, addresses, and the masking of secrets in it. Nothing is
+//! opened, no command run and no server asked, for the access is closed.
 
 #![no_main]
 
-use fewstep_data::spec::{expand, expand_braces};
+use fewstep_data::secrets::mask;
+use fewstep_data::source::Access;
+use fewstep_data::spec::{BraceError, expand, expand_braces};
 use libfuzzer_sys::fuzz_target;
+
+/// Each name is looked up in the file system or makes a client, which has nothing to find in so many.
+const MOST: usize = 50;
+
+const VARIABLES: [(&str, &str); 5] = [
+    ("WDS_A", "a.tar"),
+    ("WDS_B", "{0..3}"),
+    ("WDS_C", "${A}${B}"),
+    ("WDS_D", "${D}"),
+    ("WDS_TOKEN", "hf_0123456789abcdefghij"),
+];
 
 fuzz_target!(|spec: &str| {
     let names = expand_braces(spec);
@@ -13,8 +27,20 @@ fuzz_target!(|spec: &str| {
             assert_eq!(names, &[spec]);
         }
     }
-    // Each name is looked up in the file system, which has nothing to find in so many.
-    if names.map_or(true, |names| names.len() < 1000) {
-        let _ = expand(&[spec.to_owned()]);
+    let is_cheap = match names {
+        Ok(names) => names.len() < MOST,
+        Err(error) => !matches!(error, BraceError::TooMany | BraceError::TooLong),
+    };
+    if is_cheap && spec.matches("${").count() < 4 {
+        let variables = VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let access = Access::new(Default::default(), variables.into_iter().collect());
+        access.close();
+        if let Err(error) = expand(&[spec.to_owned()], &access) {
+            assert!(!error.to_string().contains(VARIABLES[4].1), "a secret is shown");
+        }
+    }
+    if spec.len() < 1000 {
+        let masked = mask(spec);
+        assert_eq!(mask(&masked), masked);
     }
 });
