@@ -7,7 +7,7 @@ use fewstep_models::schedule::ScheduleError;
 use fewstep_models::weights::ModelError;
 use libtorch_ext::TorchError;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, OnNan};
 use crate::not_finite::NotFinite;
 use crate::out_of_memory::OutOfMemory;
 
@@ -74,14 +74,14 @@ pub enum TrainError {
         damaged: Vec<String>,
     },
     /// A checkpoint or the results could not be written.
-    #[error("{what} could not be saved: {source}; {}", what_is_left(.last))]
+    #[error("{what} could not be saved: {source}; {left}")]
     NotSaved {
         /// Which.
         what: String,
         /// Why not.
         source: Box<TrainError>,
-        /// The last checkpoint that is there.
-        last: Option<PathBuf>,
+        /// What there is all the same.
+        left: Left,
     },
     /// The system gave no thread.
     #[error("there is no thread to save on: {source}")]
@@ -138,12 +138,16 @@ pub enum TrainError {
     },
     /// Too many updates were not finite.
     #[error(
-        "{skipped} updates of late were not finite, the last one after step {step}: {found}. Lower --learning_rate, go on \
-         from an earlier checkpoint with --resume_from_checkpoint, or raise --nan_limit; {replay}"
+        "{}, the last one after step {step}: {found}. {}, or {}; {replay}",
+        updates_of_late(*.skipped),
+        found.remedy(),
+        last_resort(*.on_nan)
     )]
     NotFinite {
         /// Such updates of late.
         skipped: u64,
+        /// What the options say of them.
+        on_nan: OnNan,
         /// Optimiser steps done.
         step: u64,
         /// The last of them.
@@ -173,6 +177,37 @@ pub enum TrainError {
     },
 }
 
+/// What a save that failed leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing: it was the first.
+    Nothing,
+    /// The last checkpoint that is whole.
+    Checkpoint(PathBuf),
+    /// All of the results, in this folder; only the checkpoint of the end is missing.
+    Results(PathBuf),
+}
+
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Left::Nothing => f.write_str("there is no earlier checkpoint; make room, and start again"),
+            Left::Checkpoint(path) => write!(
+                f,
+                "{} is the last checkpoint that is whole; make room, and give the same command again to go on from \
+                 there",
+                path.display()
+            ),
+            Left::Results(folder) => write!(
+                f,
+                "the results in {} are complete all the same; only a longer run would have to go on from an earlier \
+                 checkpoint",
+                folder.display()
+            ),
+        }
+    }
+}
+
 impl TrainError {
     /// An error of the operating system while `doing` something to `path`.
     pub(crate) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
@@ -200,13 +235,17 @@ impl TrainError {
     }
 }
 
-fn what_is_left(last: &Option<PathBuf>) -> String {
-    match last {
-        Some(path) => format!(
-            "{} is the last checkpoint that is whole; make room, and give the same command again to go on from there",
-            path.display()
-        ),
-        None => "there is no earlier checkpoint; make room, and start again".to_owned(),
+fn updates_of_late(count: u64) -> String {
+    match count {
+        1 => "an update was not finite".to_owned(),
+        count => format!("{count} updates of late were not finite"),
+    }
+}
+
+fn last_resort(on_nan: OnNan) -> &'static str {
+    match on_nan {
+        OnNan::Stop => "pass over such updates with --on_nan skip",
+        OnNan::Skip => "raise --nan_limit",
     }
 }
 

@@ -63,7 +63,7 @@ pub mod replay;
 
 pub use config::{Config, ConfigError};
 pub use data::data_config;
-pub use error::TrainError;
+pub use error::{Left, TrainError};
 pub use metrics::StepMetrics;
 pub use not_finite::{NotFinite, Suspect};
 pub use observer::{Ending, Event, Observer, Report, Skip, Start};

@@ -14,6 +14,13 @@ use crate::error::TrainError;
 use crate::micro_batch::MicroBatch;
 use crate::step::{Objective, StepOutput};
 
+/// The stages of a step that no training changes, in their order.
+const FROZEN: [&str; 3] = [
+    "the VAE's latents",
+    "the text encoder's embedding",
+    "the teacher's solver step",
+];
+
 /// So many samples are named in a sentence.
 const NAMED: usize = 3;
 
@@ -57,9 +64,9 @@ impl Trace {
     /// The stages of a step in the order in which they are computed, `[B, ..]` each.
     fn stages(&self) -> [(&'static str, &Tensor); 5] {
         [
-            ("the VAE's latents", &self.inputs.latents),
-            ("the text encoder's embedding", &self.inputs.cond.prompt_embeds),
-            ("the teacher's solver step", &self.x_prev),
+            (FROZEN[0], &self.inputs.latents),
+            (FROZEN[1], &self.inputs.cond.prompt_embeds),
+            (FROZEN[2], &self.x_prev),
             ("the target's prediction", &self.target),
             ("the student's prediction", &self.model_pred),
         ]
@@ -152,6 +159,17 @@ impl NotFinite {
             stage: None,
             samples,
         })
+    }
+
+    /// What may help, as a sentence without its end: frozen networks do not care for the learning rate.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self.stage {
+            Some(stage) if FROZEN.contains(&stage) => {
+                "That comes of the teacher's folder, not of the student: look into it, under fp16 give \
+                 --mixed_precision bf16"
+            }
+            _ => "Lower --learning_rate, go on from an earlier checkpoint with --resume_from_checkpoint",
+        }
     }
 
     /// As a line of metrics.jsonl holds it.

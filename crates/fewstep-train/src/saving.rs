@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::checkpoint::State;
 use crate::config::OnSaveError;
-use crate::error::TrainError;
+use crate::error::{Left, TrainError};
 use crate::observer::{Event, Observer};
 use crate::saver::{Job, Place, Saved, save_in_line};
 use crate::snapshot::Snapshot;
@@ -164,7 +164,10 @@ impl Run {
         TrainError::NotSaved {
             what,
             source: Box::new(source),
-            last: self.newest.as_ref().map(|(_, path)| path.clone()),
+            left: match &self.newest {
+                Some((_, path)) => Left::Checkpoint(path.clone()),
+                None => Left::Nothing,
+            },
         }
     }
 }

@@ -32,6 +32,7 @@ impl Run {
         let replay = self.leave_replay(traces);
         let error = TrainError::NotFinite {
             skipped: recent,
+            on_nan: self.config.run.on_nan,
             step: self.step,
             found: Box::new(found.clone()),
             replay,

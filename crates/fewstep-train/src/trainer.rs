@@ -10,7 +10,7 @@ use libtorch_ext::catch;
 use tch::{Kind, Tensor};
 
 use crate::config::Config;
-use crate::error::TrainError;
+use crate::error::{Left, TrainError};
 use crate::finished::Finished;
 use crate::lock::RunLock;
 use crate::metrics::{self, MetricsFile, StepMetrics};
@@ -242,7 +242,14 @@ impl Run {
         let trained = Trained::of(&self.unets);
         output::write(&self.config, &trained, &self.scheduler, &finished)
             .map_err(|error| self.nothing_saved("the results".to_owned(), error))?;
-        checkpoint
+        checkpoint.map_err(|error| match error {
+            TrainError::NotSaved { what, source, .. } => TrainError::NotSaved {
+                what,
+                source,
+                left: Left::Results(self.config.run.output_dir.clone()),
+            },
+            other => other,
+        })
     }
 
     fn report(mut self, ending: Ending) -> Result<Report, TrainError> {

@@ -218,6 +218,7 @@ fn a_last_checkpoint_that_fails_is_an_error_but_the_results_are_there() {
         text.contains("the checkpoint of step 2 could not be saved"),
         "{text}"
     );
+    assert!(text.contains("are complete all the same"), "{text}");
     for file in WHOLE {
         assert!(folder.path().join(file).is_file());
     }

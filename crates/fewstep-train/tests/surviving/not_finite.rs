@@ -13,7 +13,7 @@ use fewstep_models::weights::{read_tensors, write_tensors};
 use fewstep_train::optimizer::Gradients;
 use fewstep_train::precision::Mastered;
 use fewstep_train::update::{Update, Updater};
-use fewstep_train::{Config, Stop, TrainError, replay, run};
+use fewstep_train::{Config, Stop, TrainError, ema, replay, run};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -165,7 +165,13 @@ fn the_first_one_ends_the_run_where_that_is_asked_and_can_be_replayed() {
     let config = poisoned_run(&teacher, &out, &[("on_nan", "stop")]);
     let text = error(&config);
     assert!(
-        text.contains("its loss is NaN: the text encoder's embedding is not finite for sample"),
+        text.starts_with("an update was not finite, the last one after step")
+            && text.contains("its loss is NaN: the text encoder's embedding is not finite for sample"),
+        "{text}"
+    );
+    // The student's learning rate has nothing to do with it, nor has a limit that does not apply.
+    assert!(
+        text.contains("--on_nan skip") && !text.contains("--learning_rate") && !text.contains("--nan_limit"),
         "{text}"
     );
     assert!(
@@ -201,21 +207,30 @@ fn a_student_that_diverged_ends_the_run_at_the_limit() {
         matches!(error, TrainError::NotFinite { skipped: 4, .. }),
         "{error}"
     );
+    let text = error.to_string();
+    assert!(
+        text.contains("Lower --learning_rate") && text.contains("raise --nan_limit"),
+        "{text}"
+    );
     assert_eq!(told.not_finite().len(), 3);
     // Only with the weights that it had does the step go wrong again.
     let file = names(folder.path())
         .into_iter()
         .find(|name| name.starts_with("not-finite-"))
         .unwrap();
-    let mut inputs = read_tensors(&folder.path().join(file)).unwrap();
-    let loss = |inputs| replay::step(&config, inputs).unwrap()["loss"].double_value(&[]);
-    let copy = inputs
-        .iter()
-        .map(|(name, tensor)| (name.clone(), tensor.copy()))
-        .collect();
-    assert!(!loss(copy).is_finite());
-    inputs.retain(|name, _| !name.starts_with("init"));
-    assert!(loss(inputs).is_finite());
+    let inputs = read_tensors(&folder.path().join(file)).unwrap();
+    let finite = |without: &[&str]| {
+        let kept = inputs
+            .iter()
+            .filter(|(name, _)| !without.iter().any(|prefix| name.starts_with(prefix)));
+        let kept = kept.map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+        let outputs = replay::step(&config, kept).unwrap();
+        ["model_pred", "target"].map(|name| outputs[name].isfinite().all().int64_value(&[]) == 1)
+    };
+    assert_eq!(finite(&[]), [false, false]);
+    assert_eq!(finite(&["init."]), [true, false]);
+    assert_eq!(finite(&["init_target."]), [false, false]);
+    assert_eq!(finite(&["init.", "init_target."]), [true, true]);
 }
 
 #[test]
@@ -244,4 +259,20 @@ fn a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is() {
         Vec::<f32>::try_from(&student.master().tensors()[0]).unwrap(),
         [1.0; 3]
     );
+}
+
+#[test]
+fn a_skipped_update_leaves_the_moving_average_where_it_is() {
+    let (_, layout) = Layout::build(|root| root.param("weight", &[2], Init::Ones));
+    let student = Mastered::trainable(Weights::random(&layout, Device::Cpu), Kind::Float);
+    let target = Mastered::frozen(
+        Weights::random(&layout, Device::Cpu).map(|x| x * 3.0),
+        Kind::Float,
+    );
+    let moved = |skip: f64| {
+        ema::update(&target, &student, 0.5, &Tensor::from(skip as f32)).unwrap();
+        [target.master(), target.compute()].map(|weights| weights.tensors()[0].double_value(&[0]))
+    };
+    assert_eq!(moved(1.0), [3.0, 3.0]);
+    assert_eq!(moved(0.0), [2.0, 2.0]);
 }
