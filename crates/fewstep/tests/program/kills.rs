@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fewstep_draw::{Purpose, Stream};
 use fewstep_models::weights::read_tensors;
@@ -70,6 +70,10 @@ fn kill_test(times: u64, seed: u64) -> String {
     for _ in 0..times.div_ceil(5) {
         scene.kill_at_the_end(&killed, &mut tally);
     }
+    assert!(
+        tally.between + tally.while_saving > 0,
+        "every kill missed the run"
+    );
     let ran = fewstep(scene.line(&killed)).ok();
     assert!(ran.stderr.contains("done after"), "{}", ran.stderr);
 
@@ -118,15 +122,15 @@ impl Scene {
         let mut scene = Scene {
             folder,
             model,
-            // A life does at most four steps, and the last one is to be undisturbed.
-            steps: 4 * times + 2,
+            // A life is seldom longer than six steps.
+            steps: 6 * times + 2,
             start: Duration::ZERO,
             step: Duration::ZERO,
             draws: Stream::new(seed, Purpose::SampleOrder, 0),
         };
         let (out, began) = (scene.out("whole"), Instant::now());
         let mut child = scene.begin(&out);
-        wait_for(&mut child, &out, 1);
+        wait_for(&mut child, &out, 0.0, 1);
         scene.start = began.elapsed();
         let ended = Ran::from(child.wait_with_output().unwrap());
         ended.ok();
@@ -165,22 +169,27 @@ impl Scene {
 
     /// Starts the run, kills it somewhere within its next steps, and looks at what is there.
     fn kill_on_the_way(&mut self, out: &Path, tally: &mut Tally) {
-        let before = done(out);
+        let (from, since) = (going_on_from(out), now());
         let mut child = self.begin(out);
         let steps = self.draws.below(4);
         let moment = match steps {
             0 => self.part_of(self.start),
             _ => {
-                wait_for(&mut child, out, going_on_from(out) + steps);
+                wait_for(&mut child, out, since, from + steps);
                 self.part_of(self.step)
             }
         };
         sleep(moment);
-        let said = kill(child).expect("the run came to its end under the kills");
-        tally.resumed += u64::from(said.contains("going on after step"));
-        if fs::read_dir(out).is_ok_and(|mut all| all.any(|one| is_unfinished(&one.unwrap().path()))) {
+        let Some(said) = kill(child) else {
+            tally.too_late += 1;
+            return;
+        };
+        let resumed = said.contains(&format!("going on after step {from},"));
+        assert!(resumed || steps == 0 || from == 0, "{said}");
+        tally.resumed += u64::from(resumed);
+        if fs::read_dir(out).is_ok_and(|mut all| all.any(|one| is_unfinished(&one.unwrap().path(), since))) {
             tally.while_saving += 1;
-        } else if done(out) <= before {
+        } else if done(out, since) == 0 {
             tally.before_first_step += 1;
         } else {
             tally.between += 1;
@@ -191,7 +200,7 @@ impl Scene {
     /// Lets the run come to its last step, and kills it while it writes what it leaves.
     fn kill_at_the_end(&mut self, out: &Path, tally: &mut Tally) {
         let mut child = self.begin(out);
-        wait_for(&mut child, out, self.steps);
+        wait_for(&mut child, out, 0.0, self.steps);
         sleep(self.part_of(self.step));
         match kill(child) {
             Some(_) => tally.at_the_end += 1,
@@ -201,10 +210,10 @@ impl Scene {
     }
 }
 
-/// Waits until metrics.jsonl tells of step `step`, or the run has ended.
-fn wait_for(child: &mut Child, out: &Path, step: u64) {
+/// Waits until metrics.jsonl tells of a step `step` that was done since then, or the run has ended.
+fn wait_for(child: &mut Child, out: &Path, since: f64, step: u64) {
     let began = Instant::now();
-    while done(out) < step && child.try_wait().unwrap().is_none() {
+    while done(out, since) < step && child.try_wait().unwrap().is_none() {
         assert!(began.elapsed() < PATIENCE, "step {step} does not come");
         sleep(Duration::from_millis(2));
     }
@@ -224,12 +233,23 @@ fn kill(mut child: Child) -> Option<String> {
     }
 }
 
-/// The last step of which metrics.jsonl has a whole line.
-fn done(out: &Path) -> u64 {
+/// Seconds since 1970, as metrics.jsonl has them.
+fn now() -> f64 {
+    seconds(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// The last step of which metrics.jsonl has a whole line that is not older than `since`: what a run that was killed
+/// has written after its last checkpoint stands there until the next one goes on.
+fn done(out: &Path, since: f64) -> u64 {
     let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
     let step = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;
-        line.get("loss").and_then(|_| line["step"].as_u64())
+        let is_new = line.get("loss").is_some() && line["time"].as_f64()? >= since;
+        line["step"].as_u64().filter(|_| is_new)
     };
     text.lines().filter_map(step).next_back().unwrap_or(0)
 }
@@ -240,9 +260,14 @@ fn going_on_from(out: &Path) -> u64 {
     all.last().map_or(0, |(step, _)| *step)
 }
 
-fn is_unfinished(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|ending| ending == "tmp" || ending == "old")
+/// Whether it is something half done that is not older than `since`.
+fn is_unfinished(path: &Path, since: f64) -> bool {
+    let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let is_new = changed.is_ok_and(|time| seconds(time) >= since);
+    is_new
+        && path
+            .extension()
+            .is_some_and(|ending| ending == "tmp" || ending == "old")
 }
 
 /// Every folder that is named as a checkpoint or as results holds all that it should.
