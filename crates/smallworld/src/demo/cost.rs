@@ -116,10 +116,10 @@ mod tests {
 
     use super::*;
 
-    const METRICS: &str = r#"{"step":1,"samples":4,"time":1.0,"loss":0.5,"lr":0.1,"grad_norm":1.0,"samples_per_s":2.0,"data_wait_s":0.0,"memory_gb":0.25,"dropped":{}}
+    const METRICS: &str = r#"{"step":1,"samples":4,"time":1.0,"loss":0.5,"lr":0.1,"grad_norm":1.0,"samples_per_s":2.0,"data_wait_s":0.0,"memory_gb":0.25,"dropped":{},"skipped":{}}
 {"event":"checkpoint","step":1,"time":2.0,"path":"checkpoint-1"}
-{"step":2,"samples":8,"time":9.0,"loss":0.5,"lr":0.1,"grad_norm":1.0,"samples_per_s":0.5,"data_wait_s":0.0,"memory_gb":0.75,"dropped":{}}
-{"step":3,"samples":12,"time":9.5,"loss":0.5,"lr":0.1,"grad_norm":1.0,"samples_per_s":8.0,"data_wait_s":0.0,"memory_gb":null,"dropped":{}}
+{"step":2,"samples":8,"time":9.0,"loss":0.5,"lr":0.1,"grad_norm":1.0,"samples_per_s":0.5,"data_wait_s":0.0,"memory_gb":0.75,"dropped":{},"skipped":{}}
+{"step":3,"samples":12,"time":9.5,"loss":0.5,"lr":0.1,"grad_norm":1.0,"samples_per_s":8.0,"data_wait_s":0.0,"memory_gb":null,"dropped":{},"skipped":{}}
 "#;
 
     fn write(path: &Path, rows: i64) {
