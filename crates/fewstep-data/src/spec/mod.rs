@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::secrets;
-use crate::source::{self, Access, Environment, Finding, Source};
+use crate::source::{self, Access, Finding, Source};
 
 mod braces;
 
@@ -107,11 +107,13 @@ pub fn expand(specs: &[String], access: &Access) -> Result<Vec<Arc<dyn Source>>,
 /// The shards of one part. If they are local files, at least one exists.
 fn sources(part: &str, access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecError> {
     if secrets::is_masked(part) {
-        return Err(SpecError::Masked { part: part.into() });
+        return Err(SpecError::Masked {
+            part: access.mask(part),
+        });
     }
-    let names = substitute(part, access.environment())?;
+    let names = substitute(part, access)?;
     let names = expand_braces(&names).map_err(|source| SpecError::Braces {
-        part: secrets::mask(part),
+        part: access.mask(part),
         source,
     })?;
     let mut found = Vec::with_capacity(names.len());
@@ -124,14 +126,14 @@ fn sources(part: &str, access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecErro
         match at {
             Finding::Sources(sources) => found.extend(sources),
             Finding::Missing(source) => {
-                missing.push(source.name().to_owned());
+                missing.push(access.mask(source.name()));
                 found.push(source);
             }
         }
     }
     if missing.len() == found.len() {
         return Err(SpecError::NoFile {
-            part: secrets::mask(part),
+            part: access.mask(part),
             missing: some_of(&missing),
         });
     }
@@ -139,21 +141,21 @@ fn sources(part: &str, access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecErro
 }
 
 /// `part` with the values of the variables that it names in place of `${NAME}`.
-fn substitute(part: &str, environment: &Environment) -> Result<String, SpecError> {
+fn substitute(part: &str, access: &Access) -> Result<String, SpecError> {
     let mut text = part.to_owned();
     for _ in 0..MOST_SUBSTITUTIONS {
         let Some((range, name)) = variable(&text) else {
             return Ok(text);
         };
-        let value = environment.get(&format!("WDS_{name}"));
+        let value = access.environment().get(&format!("WDS_{name}"));
         let value = value.ok_or_else(|| SpecError::Variable {
-            part: secrets::mask(part),
+            part: access.mask(part),
             name: name.to_owned(),
         })?;
         text = format!("{}{value}{}", &text[..range.start], &text[range.end..]);
     }
     Err(SpecError::Circle {
-        part: secrets::mask(part),
+        part: access.mask(part),
     })
 }
 
@@ -292,6 +294,26 @@ mod tests {
             names("pipe:cat $A ${A:-b}.tar").unwrap(),
             ["pipe:cat $A ${A:-b}.tar"]
         );
+    }
+
+    #[test]
+    fn values_of_secret_variables_are_in_no_message() {
+        let secret = "swordfish-swordfish";
+        let access = access(&[("WDS_TOKEN", secret), ("WDS_LOOP", "${LOOP}")]);
+        for spec in [
+            "no-such-folder/${TOKEN}.tar".to_owned(),
+            format!("no-such-folder/{secret}.tar"),
+            format!("{secret}{{"),
+            format!("{secret}${{LOOP}}"),
+            format!("{secret}${{UNSET}}"),
+            format!("{secret}***"),
+            format!("ftp://{secret}/"),
+        ] {
+            let message = expand(std::slice::from_ref(&spec), &access)
+                .unwrap_err()
+                .to_string();
+            assert!(!message.contains(secret), "{message}");
+        }
     }
 
     #[test]
