@@ -71,6 +71,12 @@ enum Chore {
     Check,
     /// Ask the advisory database about the dependencies (needs cargo-deny and the open internet)
     Audit,
+    /// Time the data path against the reference's, one core each (needs its packages)
+    BenchData {
+        /// Passed on to tools/reference/bench_data.py
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Make the fixtures anew with the reference (needs the packages of tools/reference/requirements.txt)
     Fixtures,
     /// Compare fewstep with the reference on random models (needs the same packages)
@@ -101,6 +107,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Fuzz { target, minutes } => fuzz::fuzz(target.as_deref(), minutes),
         Chore::Check => check::check(),
         Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
+        Chore::BenchData { args } => run::bench_data(&args),
         Chore::Fixtures => run::reference("make_fixtures.py", &[]),
         Chore::Parity { args } => run::parity(&args),
     }

@@ -115,6 +115,26 @@ pub(crate) fn parity(args: &[String]) -> Result<()> {
     reference("check_recipes.py", &["--fewstep", &*program])
 }
 
+/// The data path of the reference and ours, in turns on the same shards.
+pub(crate) fn bench_data(args: &[String]) -> Result<()> {
+    command(
+        "cargo",
+        &[
+            "build",
+            "--release",
+            "--package",
+            "fewstep-data",
+            "--example",
+            "throughput",
+        ],
+    )?;
+    let program = target().join("release/examples/throughput");
+    let program = program.to_string_lossy();
+    let mut all = vec!["--fewstep", &*program];
+    all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
+    reference("bench_data.py", &all)
+}
+
 /// FEWSTEP_REFERENCE_PYTHON, the checkout's own environment, or whatever `python3` is.
 fn reference_python() -> String {
     let own = root().join(".venv/bin/python");
