@@ -126,7 +126,7 @@ fn sources(part: &str, access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecErro
         match at {
             Finding::Sources(sources) => found.extend(sources),
             Finding::Missing(source) => {
-                missing.push(access.mask(source.name()));
+                missing.push(source.name().to_owned());
                 found.push(source);
             }
         }
@@ -134,7 +134,7 @@ fn sources(part: &str, access: &Access) -> Result<Vec<Arc<dyn Source>>, SpecErro
     if missing.len() == found.len() {
         return Err(SpecError::NoFile {
             part: access.mask(part),
-            missing: some_of(&missing),
+            missing: access.mask(&some_of(&missing)),
         });
     }
     Ok(found)
