@@ -1,15 +1,15 @@
 //! The second half of a sample's way into a batch, which happens in order: here samples get their numbers, crops and
-//! flips, and drops are counted. It decodes nothing and knows no threads.
+//! flips, and drops are counted. It knows no threads, and decodes nothing but what a damaged cache has not.
 
 use fewstep_draw::{Purpose, Stream};
 
-use crate::batch::{Batch, PictureSizes};
-use crate::config::{Crop, DataConfig, Flip, Part};
+use crate::batch::{Batch, LatentsOf, PictureSizes};
+use crate::config::{DataConfig, Part};
 use crate::cursor::{Cursor, Moved};
-use crate::decoder::Decoded;
+use crate::decoder::{Decoded, Decoder, Picture};
 use crate::drops::Dropped;
 use crate::error::DataError;
-use crate::picture::{self, Facing, Rgb, Square};
+use crate::picture::{self, Square};
 use crate::source::Access;
 use crate::verdict::{self, Moment};
 
@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Assembler {
     config: DataConfig,
+    /// For pictures that the cache turns out not to have.
+    decoder: Decoder,
     access: Access,
     shards: usize,
     cursor: Cursor,
@@ -40,6 +42,7 @@ impl Assembler {
     pub(crate) fn new(config: &DataConfig, access: Access, shards: usize, cursor: Cursor) -> Self {
         Assembler {
             config: config.clone(),
+            decoder: Decoder::new(config),
             access,
             shards,
             cursor,
@@ -58,9 +61,9 @@ impl Assembler {
         mut next: impl FnMut() -> Result<(Outcome, Moved), DataError>,
     ) -> Result<Batch, DataError> {
         let size = self.config.batch_size;
-        let side = self.config.resolution as usize;
         let mut batch = Batch {
-            pixels: vec![0.0; size * 3 * side * side],
+            pixels: Vec::new(),
+            latents: Vec::with_capacity(size),
             resolution: self.config.resolution,
             captions: Vec::with_capacity(size),
             sample_numbers: Vec::with_capacity(size),
@@ -77,7 +80,9 @@ impl Assembler {
             match outcome {
                 Outcome::Drawn(Ok(decoded)) => {
                     let number = first + batch.len() as u64;
-                    self.add(decoded, number, &mut batch);
+                    if let Err(dropped) = self.add(decoded, number, &mut batch) {
+                        self.cursor.drops.add(dropped);
+                    }
                 }
                 Outcome::Drawn(Err(dropped)) | Outcome::Dropped(dropped) => {
                     self.cursor.drops.add(dropped);
@@ -94,20 +99,46 @@ impl Assembler {
         Ok(batch)
     }
 
-    fn add(&mut self, decoded: Decoded, number: u64, batch: &mut Batch) {
+    /// Adds a sample, unless it turns out now that its picture cannot be had.
+    fn add(&mut self, decoded: Decoded, number: u64, batch: &mut Batch) -> Result<(), Dropped> {
+        let square = self.config.square(decoded.digest, decoded.size, number);
+        let latents = self.latents(&decoded, square, &mut batch.pixels)?;
         self.passed = true;
-        let square = self.square(&decoded.picture, number);
-        let numbers = 3 * (square.side as usize).pow(2);
-        let out = &mut batch.pixels[batch.captions.len() * numbers..][..numbers];
-        picture::write_square(&decoded.picture, square, out);
+        batch.latents.push(latents);
         batch.captions.push(self.caption(decoded.captions, number));
         batch.sample_numbers.push(number);
         batch.keys.push(decoded.name);
         batch.sizes.push(PictureSizes {
             original: decoded.original,
-            crop_top_left: square.top_left_seen(decoded.picture.width),
+            crop_top_left: square.top_left_seen(decoded.size.1),
             target: (square.side, square.side),
         });
+        Ok(())
+    }
+
+    /// What the cache has of the square, or else its pixels, which are added to `pixels`.
+    fn latents(
+        &mut self,
+        decoded: &Decoded,
+        square: Square,
+        pixels: &mut Vec<f32>,
+    ) -> Result<LatentsOf, Dropped> {
+        let cache = self.config.latents.as_ref();
+        let key = cache.map(|latents| latents.key(&self.config, decoded.digest, square));
+        if let Some(known) = cache.zip(key).and_then(|(latents, key)| latents.get(key)) {
+            return Ok(LatentsOf::Known(known));
+        }
+        let again;
+        let picture = match &decoded.picture {
+            Picture::Resized(picture) => picture,
+            // The cache had it a moment ago: its file is damaged.
+            Picture::Known(file) => {
+                again = self.decoder.picture(&decoded.name, file)?;
+                &again
+            }
+        };
+        picture::push_square(picture, square, pixels);
+        Ok(LatentsOf::Pixels(key))
     }
 
     /// Draws one of the captions for sample `number`.
@@ -117,33 +148,6 @@ impl Assembler {
             several => Stream::new(self.config.seed, Purpose::CaptionChoice, number).below(several as u64),
         };
         captions.into_iter().nth(place as usize).unwrap_or_default()
-    }
-
-    /// Draws the place of the crop, and which way round it is shown, for sample `number`.
-    fn square(&self, picture: &Rgb, number: u64) -> Square {
-        let side = self.config.resolution;
-        let (rows, columns) = (picture.height - side, picture.width - side);
-        let (top, left) = match self.config.crop {
-            Crop::Center => (picture::center(rows), picture::center(columns)),
-            Crop::Random => {
-                let mut draws = Stream::new(self.config.seed, Purpose::Crop, number);
-                let mut below = |spare: u32| draws.below(u64::from(spare) + 1) as u32;
-                (below(rows), below(columns))
-            }
-        };
-        let facing = match self.config.flip {
-            Flip::Never => Facing::Stored,
-            Flip::Random => match Stream::new(self.config.seed, Purpose::Flip, number).below(2) {
-                0 => Facing::Stored,
-                _ => Facing::Mirrored,
-            },
-        };
-        Square {
-            side,
-            top,
-            left,
-            facing,
-        }
     }
 
     /// What was tried again has no place in the order: it counts when it happened.

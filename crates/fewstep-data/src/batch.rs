@@ -1,10 +1,17 @@
 //! What a loader delivers. Plain memory; whoever owns a device moves it there.
 
+use std::sync::Arc;
+
+use crate::cache::{Blob, Key};
+
 /// Pictures, captions and what goes with them. Every list has one item a sample, in the same order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `[B, 3, resolution, resolution]`, row-major, RGB in [-1, 1].
+    /// `[N, 3, resolution, resolution]`, row-major, RGB in [-1, 1]: the pictures of the N samples whose latents are
+    /// not known, in their order. Without a cache these are all.
     pub pixels: Vec<f32>,
+    /// What is known of each sample's latents.
+    pub latents: Vec<LatentsOf>,
     /// Height and width of the pictures.
     pub resolution: u32,
     /// As they stand in the data; of several for one picture, the one drawn.
@@ -27,6 +34,15 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.captions.is_empty()
     }
+}
+
+/// What is known of a sample's latents.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LatentsOf {
+    /// Nothing: its picture is in [`Batch::pixels`]. Once they are made, the cache is to have them under this key.
+    Pixels(Option<Key>),
+    /// What the cache has.
+    Known(Arc<Blob>),
 }
 
 /// Sizes of one picture in pixels, each as (height, width) or (top, left).

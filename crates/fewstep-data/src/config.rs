@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Latents;
 use crate::error::DataError;
 use crate::picture::Interpolation;
 use crate::wanted::Wanted;
@@ -44,6 +45,8 @@ pub struct DataConfig {
     pub sources: SourceOptions,
     /// When to give up.
     pub giving_up: GivingUp,
+    /// What a VAE made of the pictures before. Not with [`Crop::Random`], where no square comes again.
+    pub latents: Option<Latents>,
 }
 
 /// When a loader gives up, with the table of what was left out.
@@ -114,6 +117,9 @@ pub enum Crop {
     /// Uniform over all places.
     #[default]
     Random,
+    /// One of so many places of each picture, which are uniform over all and the same in every run: a function of the
+    /// picture's file and of the place's number alone, so that more of them are those before and some more.
+    OneOf(u32),
     /// The middle; where that falls between two pixels, the even one, as torchvision rounds.
     Center,
 }
@@ -257,6 +263,7 @@ impl Default for DataConfig {
             limits: Limits::default(),
             sources: SourceOptions::default(),
             giving_up: GivingUp::default(),
+            latents: None,
         }
     }
 }
@@ -276,6 +283,9 @@ impl DataConfig {
                 "shuffle window",
                 "must be at least 1 (which keeps the order within a shard)",
             );
+        }
+        if self.crop == Crop::OneOf(0) {
+            return refuse("number of crops a picture", "must be at least 1");
         }
         if self.part.rank >= self.part.ranks {
             return refuse("rank", "must be below the number of ranks");

@@ -35,6 +35,7 @@
 
 mod assemble;
 mod batch;
+pub mod cache;
 mod caption;
 mod config;
 mod cursor;
@@ -57,6 +58,7 @@ pub mod secrets;
 pub mod shard;
 pub mod source;
 pub mod spec;
+mod squares;
 pub mod tar;
 mod threads;
 mod turns;
@@ -64,14 +66,14 @@ mod verdict;
 mod waiting;
 mod wanted;
 
-pub use batch::{Batch, PictureSizes};
+pub use batch::{Batch, LatentsOf, PictureSizes};
 pub use config::{
     Crop, DataConfig, Drawing, Flip, GivingUp, Limits, Origin, Part, PictureFolder, SourceOptions,
 };
 pub use cursor::Cursor;
 pub use drops::{Cause, Dropped, Drops, Tally};
 pub use error::DataError;
-pub use loader::Loader;
+pub use loader::{Loader, Prepared};
 pub use picture::Interpolation;
 pub use place::{NoPlace, Place};
 pub use resume::Resumed;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::assemble::{Assembler, Outcome};
 use crate::batch::Batch;
-use crate::config::{DataConfig, Origin};
+use crate::cache::Latents;
+use crate::config::{Crop, DataConfig, Origin};
 use crate::cursor::Cursor;
 use crate::decoder::Decoder;
 use crate::drops::Drops;
@@ -53,16 +54,82 @@ struct InLine {
     max_wait: Duration,
 }
 
+/// A loader that knows its data and has read none of them yet.
+#[derive(Debug)]
+pub struct Prepared {
+    config: DataConfig,
+    closing: Closing,
+    order: Order,
+    cursor: Cursor,
+}
+
+impl Prepared {
+    /// At the beginning of the order.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn new(config: DataConfig) -> Result<Self, DataError> {
+        let access = access(&config);
+        let order = open(&config, &access)?;
+        let cursor = Cursor::start(order.id());
+        Ok(Prepared {
+            config,
+            closing: Closing(access),
+            order,
+            cursor,
+        })
+    }
+
+    /// After `cursor`, and what that came to.
+    ///
+    /// # Errors
+    /// As [`Loader::resume`].
+    pub fn resume(config: DataConfig, cursor: &Cursor) -> Result<(Self, Resumed), DataError> {
+        if !cursor.is_sound() {
+            return Err(DataError::BadCursor);
+        }
+        let access = access(&config);
+        let mut order = open(&config, &access)?;
+        let (cursor, resumed) = resume::go_to(&mut order, cursor.clone());
+        let prepared = Prepared {
+            config,
+            closing: Closing(access),
+            order,
+            cursor,
+        };
+        Ok((prepared, resumed))
+    }
+
+    /// The most samples of an epoch, where that is known without reading it: in a folder.
+    pub fn samples(&self) -> Option<u64> {
+        self.order.samples()
+    }
+
+    /// Begins to read. What a VAE made of pictures before need not be decoded, if `latents` has it.
+    ///
+    /// # Errors
+    /// Latents of random crops, or a thread that the system does not give.
+    pub fn start(self, latents: Option<Latents>) -> Result<Loader, DataError> {
+        let Prepared {
+            mut config,
+            closing,
+            order,
+            cursor,
+        } = self;
+        config.latents = latents;
+        check_latents(&config)?;
+        Loader::start(&config, closing, order, cursor)
+    }
+}
+
 impl Loader {
     /// A loader at the beginning of the order.
     ///
     /// # Errors
     /// Impossible options, shards that do not exist. What is in the shards shows as they are read.
     pub fn new(config: DataConfig) -> Result<Self, DataError> {
-        let access = access(&config);
-        let order = open(&config, &access)?;
-        let cursor = Cursor::start(order.id());
-        Self::start(&config, access, order, cursor)
+        let latents = config.latents.clone();
+        Prepared::new(config)?.start(latents)
     }
 
     /// A loader that goes on after `cursor`, and what that came to: where seed, window, ranks and shards are those of
@@ -76,16 +143,13 @@ impl Loader {
     /// # Errors
     /// As [`Loader::new`]; a cursor that is damaged.
     pub fn resume(config: DataConfig, cursor: &Cursor) -> Result<(Self, Resumed), DataError> {
-        if !cursor.is_sound() {
-            return Err(DataError::BadCursor);
-        }
-        let access = access(&config);
-        let mut order = open(&config, &access)?;
-        let (cursor, resumed) = resume::go_to(&mut order, cursor.clone());
-        Ok((Self::start(&config, access, order, cursor)?, resumed))
+        let latents = config.latents.clone();
+        let (prepared, resumed) = Prepared::resume(config, cursor)?;
+        Ok((prepared.start(latents)?, resumed))
     }
 
-    fn start(config: &DataConfig, access: Access, order: Order, cursor: Cursor) -> Result<Self, DataError> {
+    fn start(config: &DataConfig, closing: Closing, order: Order, cursor: Cursor) -> Result<Self, DataError> {
+        let access = &closing.0;
         let assembler = Assembler::new(config, access.clone(), order.shard_count(), cursor.clone());
         let work = if config.num_workers == 0 {
             Work::InLine(Box::new(InLine {
@@ -99,7 +163,7 @@ impl Loader {
             Work::Threads(Threads::start(config, order, assembler)?)
         };
         Ok(Loader {
-            closing: Closing(access),
+            closing,
             work,
             cursor,
         })
@@ -188,11 +252,22 @@ impl InLine {
     }
 }
 
-fn access(config: &DataConfig) -> Access {
+/// Latents are of squares that come again.
+pub(crate) fn check_latents(config: &DataConfig) -> Result<(), DataError> {
+    if config.latents.is_some() && config.crop == Crop::Random {
+        return Err(DataError::Config {
+            what: "cache of latents",
+            why: "is of no use for random crops, which never come again; crop the middle, or one of few places",
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn access(config: &DataConfig) -> Access {
     Access::new(config.sources, Environment::of_process())
 }
 
-fn open(config: &DataConfig, access: &Access) -> Result<Order, DataError> {
+pub(crate) fn open(config: &DataConfig, access: &Access) -> Result<Order, DataError> {
     config.check()?;
     let wanted = Arc::new(config.wanted.clone());
     let shards = match &config.origin {

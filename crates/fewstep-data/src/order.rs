@@ -105,6 +105,11 @@ impl Order {
         self.shards.len()
     }
 
+    /// The most samples of an epoch, where that is known without reading it.
+    pub fn samples(&self) -> Option<u64> {
+        self.shards.iter().map(|shard| shard.samples()).sum()
+    }
+
     /// What this order is, so that a cursor knows its own.
     pub(crate) fn id(&self) -> OrderId {
         let mut digest = Fnv::new();

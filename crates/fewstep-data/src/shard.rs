@@ -35,6 +35,11 @@ pub trait Shard: fmt::Debug + Send + Sync {
     /// It cannot be opened, or ends before that place.
     fn open(&self, from: Place, limits: &Limits) -> io::Result<Finds>;
 
+    /// The most samples that it can hold, where that is known without opening it.
+    fn samples(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether the way from one find to another one is long enough that the shard is rather opened anew there.
     fn is_far(&self, from: Place, to: Place) -> bool {
         let _ = (from, to);

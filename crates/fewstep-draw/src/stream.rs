@@ -39,6 +39,8 @@ pub enum Purpose {
     Dropout = 15,
     /// Shards that are drawn with replacement.
     ShardDraw = 16,
+    /// The place of one of a picture's few crops; the picture takes the seed's place, the crop the sample's.
+    FewCrops = 17,
 }
 
 /// The numbers for one (seed, purpose, sample number): the same ones wherever and whenever they are drawn.

@@ -1,14 +1,17 @@
 //! From pictures and captions to what a step is given: latents by the VAE, embeddings by the text encoders.
 //! These networks are frozen; what they give is kept in f32.
 
+use fewstep_data::LatentsOf;
+use fewstep_data::cache::Key;
 use fewstep_draw::Purpose;
 use fewstep_models::params::Weights;
 use fewstep_models::pipeline::{Conditions, EncodedPrompts, Family, TextEncoders};
-use fewstep_models::vae::AutoencoderKl;
+use fewstep_models::vae::{AutoencoderKl, Moments};
 use fewstep_models::weights::{Component, Folder, ModelError};
 use libtorch_ext::{NoGrad, catch};
 use tch::{Device, Kind, Tensor};
 
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::draw::Draws;
 use crate::error::TrainError;
@@ -21,6 +24,7 @@ pub struct Conditioner {
     vae_batch: i64,
     device: Device,
     no_prompt: EncodedPrompts,
+    cache: Option<Cache>,
 }
 
 impl Conditioner {
@@ -32,9 +36,16 @@ impl Conditioner {
     pub fn load(teacher: &Folder, config: &Config, kind: Kind, device: Device) -> Result<Self, TrainError> {
         let text_encoders = TextEncoders::load(teacher, kind, device)?;
         let vae_kind = vae_kind(config, text_encoders.family());
-        let empty = text_encoders.encode(&[""])?.to_kind(Kind::Float);
+        let vae = AutoencoderKl::load(&vae_component(teacher, config)?, vae_kind, device)?;
+        let cache = Cache::open(config, &text_encoders, (&vae.0, &vae.1), device)?;
+        let empty = match &cache {
+            None => text_encoders.encode(&[""])?,
+            Some(cache) => cache.prompts(&text_encoders, &[""])?,
+        };
+        let empty = empty.to_kind(Kind::Float);
         Ok(Conditioner {
-            vae: AutoencoderKl::load(&vae_component(teacher, config)?, vae_kind, device)?,
+            vae,
+            cache,
             vae_batch: i64::from(config.distillation.vae_encode_batch_size),
             device,
             no_prompt: match text_encoders.family() {
@@ -65,35 +76,130 @@ impl Conditioner {
                 false => caption.as_str(),
             })
             .collect();
-        let cond = self.text_encoders.encode(&kept)?.to_kind(Kind::Float);
+        let cond = match &self.cache {
+            None => self.text_encoders.encode(&kept)?,
+            Some(cache) => cache.prompts(&self.text_encoders, &kept)?,
+        };
+        let cond = cond.to_kind(Kind::Float);
         // The same tensors, not copies.
         let uncond = self.no_prompt.to_kind(Kind::Float);
         Ok((cond.with_sizes(time_ids), uncond.with_sizes(time_ids)))
     }
 
-    /// Samples of the pictures' latents, times the VAE's scaling factor: pixels `[B, 3, R, R]` in [-1, 1] to
-    /// `[B, C, h, w]` f32. The noise is the samples' own.
+    /// Samples of the pictures' latents, times the VAE's scaling factor: pixels `[N, 3, R, R]` in [-1, 1], of those of
+    /// the B samples whose latents are not `known`, to `[B, C, h, w]` f32. The noise is the samples' own. With a cache
+    /// each picture is encoded by itself, and kept.
     ///
     /// # Errors
     /// Pictures that the VAE cannot take, or what LibTorch refuses.
-    pub fn latents(&self, pixels: &Tensor, samples: &[u64], draws: &Draws) -> Result<Tensor, TrainError> {
-        let (vae, weights) = &self.vae;
-        vae.check_pixels(pixels)?;
+    pub fn latents(
+        &self,
+        pixels: &Tensor,
+        known: &[LatentsOf],
+        samples: &[u64],
+        draws: &Draws,
+    ) -> Result<Tensor, TrainError> {
+        let Some(cache) = &self.cache else {
+            return self.all_latents(pixels, samples, draws);
+        };
+        let mut latents = Vec::new();
+        let mut row = 0;
+        for (known, sample) in known.iter().zip(samples) {
+            let moments = match known {
+                LatentsOf::Known(blob) => cache.moments(blob)?,
+                LatentsOf::Pixels(key) => {
+                    let picture = catch(|| pixels.narrow(0, row, 1))?;
+                    row += 1;
+                    self.made(&picture, *key)?
+                }
+            };
+            latents.push(self.sampled(&moments, &[*sample], draws)?);
+        }
+        Ok(catch(|| Tensor::cat(&latents, 0))?)
+    }
+
+    /// The same where nothing is known, several pictures at once.
+    fn all_latents(&self, pixels: &Tensor, samples: &[u64], draws: &Draws) -> Result<Tensor, TrainError> {
         let mut latents = Vec::new();
         for (pixels, samples) in pixels
             .split(self.vae_batch, 0)
             .iter()
             .zip(samples.chunks(self.vae_batch as usize))
         {
-            let moments = catch(|| {
-                let _no_grad = NoGrad::new();
-                vae.encode(weights, &pixels.to_device(self.device))
-            })?;
-            let shape = &moments.mean.size()[1..];
-            let noise = draws.normal(Purpose::VaeNoise, samples, shape, self.device)?;
-            latents.push(catch(|| moments.sample(&noise) * vae.config().scaling_factor)?);
+            latents.push(self.sampled(&self.encoded(pixels)?, samples, draws)?);
         }
         Ok(catch(|| Tensor::cat(&latents, 0))?)
+    }
+
+    /// The distribution of one picture's latents, which the cache keeps under `key`. `[1, 3, R, R]`.
+    fn made(&self, picture: &Tensor, key: Option<Key>) -> Result<Moments, TrainError> {
+        let moments = self.encoded(picture)?;
+        if let (Some(cache), Some(key)) = (&self.cache, key) {
+            cache.keep_moments(key, &moments)?;
+        }
+        Ok(moments)
+    }
+
+    fn encoded(&self, pixels: &Tensor) -> Result<Moments, TrainError> {
+        let (vae, weights) = &self.vae;
+        vae.check_pixels(pixels)?;
+        Ok(catch(|| {
+            let _no_grad = NoGrad::new();
+            vae.encode(weights, &pixels.to_device(self.device))
+        })?)
+    }
+
+    fn sampled(&self, moments: &Moments, samples: &[u64], draws: &Draws) -> Result<Tensor, TrainError> {
+        let shape = &moments.mean.size()[1..];
+        let noise = draws.normal(Purpose::VaeNoise, samples, shape, self.device)?;
+        Ok(catch(|| {
+            moments.sample(&noise) * self.vae.0.config().scaling_factor
+        })?)
+    }
+
+    /// The cache, if there is one.
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
+    /// Makes and keeps the latents of a picture, `[1, 3, R, R]`.
+    ///
+    /// # Errors
+    /// As [`Conditioner::latents`].
+    pub(crate) fn fill_picture(&self, picture: &Tensor, key: Key) -> Result<(), TrainError> {
+        self.made(picture, Some(key)).map(|_| ())
+    }
+
+    /// Makes and keeps a caption's embeddings; whether there was anything to make.
+    ///
+    /// # Errors
+    /// As [`Conditioner::conditions`].
+    pub(crate) fn fill_caption(&self, caption: &str) -> Result<bool, TrainError> {
+        match &self.cache {
+            Some(cache) => cache.fill_prompt(&self.text_encoders, caption),
+            None => Ok(false),
+        }
+    }
+
+    /// Bytes of one picture's latents and of one caption's embeddings, as they are kept: pictures of `resolution`
+    /// pixels a side.
+    pub(crate) fn entry_bytes(&self, resolution: u32) -> (u64, u64) {
+        let (vae, weights) = &self.vae;
+        let side = i64::from(resolution) / vae.config().downscale();
+        let numbers = 2 * vae.config().latent_channels * side * side;
+        let latents = numbers as u64 * weights.kind().elt_size_in_bytes() as u64;
+        let kind = self
+            .text_encoders
+            .networks()
+            .next()
+            .map(|(_, weights)| weights.kind());
+        let each = kind.map_or(4, |kind| kind.elt_size_in_bytes()) as u64;
+        let EncodedPrompts {
+            prompt_embeds,
+            text_embeds,
+        } = &self.no_prompt;
+        let numbers = prompt_embeds.numel() + text_embeds.as_ref().map_or(0, Tensor::numel);
+        (latents, numbers as u64 * each)
     }
 }
 
@@ -154,7 +260,7 @@ mod tests {
         let pixels = (pixels * 0.01).sin().view([3, 3, 32, 32]);
         let latents = |chunk| {
             let (conditioner, draws) = conditioner(&[("vae_encode_batch_size", chunk)]);
-            conditioner.latents(&pixels, &[7, 8, 9], &draws).unwrap()
+            conditioner.latents(&pixels, &[], &[7, 8, 9], &draws).unwrap()
         };
         let (one, all) = (latents("1"), latents("32"));
         assert_eq!(all.size(), [3, 4, 8, 8]);

@@ -27,10 +27,10 @@ pub fn data_config(config: &Config) -> DataConfig {
             Interpolation::Hamming => Filter::Hamming,
             Interpolation::Lanczos => Filter::Lanczos,
         },
-        crop: if data.center_crop || data.use_fix_crop_and_size {
-            Crop::Center
-        } else {
-            Crop::Random
+        crop: match data.cache_crops {
+            _ if data.crops_the_middle() => Crop::Center,
+            Some(count) => Crop::OneOf(count),
+            None => Crop::Random,
         },
         flip: if data.random_flip {
             Flip::Random

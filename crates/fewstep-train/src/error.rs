@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fewstep_data::DataError;
+use fewstep_data::cache::CacheError;
 use fewstep_models::schedule::ScheduleError;
 use fewstep_models::weights::ModelError;
 use libtorch_ext::TorchError;
@@ -26,6 +27,9 @@ pub enum TrainError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The cache's folder cannot be used.
+    #[error("--cache_dir: {0}")]
+    Cache(#[from] CacheError),
     /// LibTorch refused an operation.
     #[error(transparent)]
     Torch(#[from] TorchError),

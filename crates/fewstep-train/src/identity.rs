@@ -25,6 +25,8 @@ const FREE: &[&str] = &[
     "data_retries",
     "max_data_wait",
     "max_bad_fraction",
+    "cache_dir",
+    "cache_max_gb",
     "num_train_epochs",
     "max_train_steps",
     "max_train_samples",

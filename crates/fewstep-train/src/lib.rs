@@ -21,7 +21,9 @@ pub mod device;
 mod memory;
 pub mod student;
 
+mod cache;
 mod data;
+pub mod fill;
 mod micro_batch;
 
 pub mod ema;

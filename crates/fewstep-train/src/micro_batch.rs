@@ -67,7 +67,7 @@ impl Preparer {
         let pixels = Tensor::f_from_slice(&batch.pixels)
             .and_then(|pixels| pixels.f_view([-1, 3, side, side]))
             .map_err(TorchError::from)?;
-        let latents = conditioner.latents(&pixels, samples, draws)?;
+        let latents = conditioner.latents(&pixels, &batch.latents, samples, draws)?;
         let time_ids = self.time_ids(batch)?;
         let (cond, uncond) = conditioner.conditions(&batch.captions, &time_ids, samples, draws)?;
         let w = Tensor::f_from_slice(&draws.guidance_scale(samples))

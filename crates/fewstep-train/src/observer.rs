@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use fewstep_data::cache::Note;
 use fewstep_data::{Drops, Resumed};
 use tch::Device;
 
+use crate::fill::Estimate;
 use crate::metrics::StepMetrics;
 use crate::not_finite::NotFinite;
 use crate::skipped::Skipped;
@@ -67,6 +69,10 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The run keeps latents and embeddings in a cache.
+    Cache(Estimate),
+    /// Something about the cache that changes nothing of what is computed.
+    CacheNote(Note),
     /// An update was skipped. It is not counted as a step.
     SkippedUpdate {
         /// Steps done.

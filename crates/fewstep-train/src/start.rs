@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use fewstep_data::{Loader, Resumed as DataResumed};
+use fewstep_data::{Prepared, Resumed as DataResumed};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::weights::Folder;
 use serde_json::json;
 use tch::{Device, Kind};
 
 use crate::beginning::{self, Beginning};
+use crate::cache::Cache;
 use crate::checkpoint::Found;
 use crate::conditioning::Conditioner;
 use crate::config::{Config, MixedPrecision};
@@ -26,7 +27,7 @@ use crate::step::Objective;
 use crate::student::{Architectures, Unets};
 use crate::trainer::Run;
 use crate::update::Updater;
-use crate::{device, identity, memory, saved};
+use crate::{device, fill, identity, memory, saved};
 
 /// What a run's folder holds when a run is started in it.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Run {
         let resumed = resumed.as_ref();
 
         // What can be wrong cheaply comes before what loads for long.
-        let (loader, data) = loader(config, resumed)?;
+        let (data_ahead, data) = prepare(config, resumed)?;
         if data != DataResumed::Exactly {
             observer.event(&Event::DataMoved(data.clone()));
         }
@@ -72,6 +73,17 @@ impl Run {
             },
             device,
         };
+        let cache = preparer.conditioner.cache();
+        let samples = data_ahead.samples();
+        let loader = data_ahead.start(cache.map(Cache::latents))?;
+        if let Some(cache) = cache {
+            observer.event(&Event::Cache(fill::Estimate::new(
+                config,
+                cache,
+                &preparer.conditioner,
+                samples,
+            )));
+        }
         let unets = unets(&teacher, config, resumed, kind, device)?;
         let updater = updater(&unets, config, resumed, total_steps)?;
 
@@ -109,11 +121,11 @@ impl Run {
     }
 }
 
-fn loader(config: &Config, resumed: Option<&Found>) -> Result<(Loader, DataResumed), TrainError> {
+fn prepare(config: &Config, resumed: Option<&Found>) -> Result<(Prepared, DataResumed), TrainError> {
     let data = data_config(config);
     Ok(match resumed {
-        None => (Loader::new(data)?, DataResumed::Exactly),
-        Some(from) => Loader::resume(data, &from.state.cursor)?,
+        None => (Prepared::new(data)?, DataResumed::Exactly),
+        Some(from) => Prepared::resume(data, &from.state.cursor)?,
     })
 }
 

@@ -26,7 +26,7 @@ use crate::start::Opened;
 use crate::step::Objective;
 use crate::student::Unets;
 use crate::update::{Update, Updater};
-use crate::{device, draw, ema, out_of_memory, output};
+use crate::{cache, device, draw, ema, out_of_memory, output};
 
 /// Distils as `config` says, from the start or from where an earlier run stopped, until it is done or `stop`
 /// is asked for.
@@ -123,6 +123,7 @@ impl Run {
     fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let passes = self.passes()?;
         self.place = self.loader.cursor().clone();
+        self.take_note_of_cache(observer);
         // Only now: the device has been given work meanwhile, and what became of the step before decides the number
         // and the learning rate of this one.
         self.read_pending(observer)?;
@@ -148,6 +149,13 @@ impl Run {
                 self.skipped.overflow += 1;
                 self.tell_skipped(Skip::Overflow { scale }, observer)
             }
+        }
+    }
+
+    /// Tells what the cache met with.
+    fn take_note_of_cache(&self, observer: &mut dyn Observer) {
+        for note in cache::notes(self.preparer.conditioner.cache()) {
+            observer.event(&Event::CacheNote(note));
         }
     }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "run/caching.rs"]
+mod caching;
 mod common;
 
 use std::path::Path;

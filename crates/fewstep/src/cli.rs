@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command as Parser, CommandFactory, FromArgMatches};
 
 use crate::argv;
-use crate::commands::{debug, generate, lora, shards, train};
+use crate::commands::{cache, debug, generate, lora, shards, train};
 use crate::failure::Usage;
 
 /// Distils Stable Diffusion models into latent consistency models that paint in one to eight steps, and
@@ -23,6 +23,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Train(Box<train::Args>),
     Generate(Box<generate::Args>),
+    Cache(Box<cache::Args>),
     Lora(lora::Args),
     Shards(shards::Args),
     Debug(debug::Args),

@@ -134,6 +134,10 @@ impl Shard for Picture {
         }
     }
 
+    fn samples(&self) -> Option<u64> {
+        Some(1)
+    }
+
     fn open(&self, _from: Place, limits: &Limits) -> io::Result<Finds> {
         Ok(Box::new(std::iter::once((Place::START, self.find(limits)))))
     }

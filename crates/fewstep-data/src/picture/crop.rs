@@ -46,6 +46,13 @@ pub fn center(spare: u32) -> u32 {
     half + spare % 2 * (half % 2)
 }
 
+/// Adds `square` of `picture` to `numbers`, as [`write_square`] writes it.
+pub fn push_square(picture: &Rgb, square: Square, numbers: &mut Vec<f32>) {
+    let before = numbers.len();
+    numbers.resize(before + 3 * (square.side as usize).pow(2), 0.0);
+    write_square(picture, square, &mut numbers[before..]);
+}
+
 /// Writes `square` of `picture` into `out`: `[3, side, side]`, row-major, in [-1, 1].
 ///
 /// The square must lie within the picture and `out` have its size; both hold wherever the place was drawn from the

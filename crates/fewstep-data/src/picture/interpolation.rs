@@ -34,6 +34,12 @@ impl Interpolation {
         ("hamming", Interpolation::Hamming),
         ("lanczos", Interpolation::Lanczos),
     ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        let named = Self::NAMES.iter().find(|(_, known)| *known == self);
+        named.map_or("", |(name, _)| name)
+    }
 }
 
 /// The name of no filter.
@@ -63,6 +69,7 @@ mod tests {
     fn every_name_is_read_and_written_alike() {
         for (name, interpolation) in Interpolation::NAMES {
             assert_eq!(name.parse(), Ok(interpolation));
+            assert_eq!(interpolation.name(), name);
             assert_eq!(
                 serde_json::to_string(&interpolation).unwrap(),
                 format!("\"{name}\"")

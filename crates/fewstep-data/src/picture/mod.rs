@@ -8,7 +8,7 @@ mod nearest;
 mod resize;
 mod turn;
 
-pub use crop::{Facing, Square, center, write_square};
+pub use crop::{Facing, Square, center, push_square, write_square};
 pub use decode::{DecodeError, Opened, Rgb, decode, open};
 pub use interpolation::{Interpolation, UnknownInterpolation};
 pub use resize::{PictureResizer, ResizeError, shorter_side_to};

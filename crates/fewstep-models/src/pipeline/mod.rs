@@ -21,4 +21,4 @@ pub use load::{Pipeline, PipelineOptions, load_unet};
 pub use lora::{LoraUse, Merge, misfits, with_loras};
 pub use noise::PictureNoise;
 pub use sample::{DdimOptions, LcmOptions, StepDone};
-pub use text::{EncodedPrompts, Family, TextEncoders};
+pub use text::{EncodedPrompts, Family, TextEncoders, TokenIds};

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::conditioning::{AddedTensors, Conditions};
 use super::lora::{self, LoraUse, Merge};
-use crate::clip::{ClipOutput, ClipTextModel, ClipTokenizer};
+use crate::clip::{ClipOutput, ClipTextConfig, ClipTextModel, ClipTokenizer};
 use crate::lora::Part;
 use crate::params::Weights;
 use crate::weights::{Folder, ModelError};
@@ -46,6 +46,13 @@ struct Encoder {
     tokenizer: ClipTokenizer,
     model: ClipTextModel,
     weights: Weights,
+}
+
+/// Prompts as token ids: `[B, S]` i64 of each tokenizer.
+#[derive(Debug)]
+pub struct TokenIds {
+    first: Tensor,
+    second: Option<Tensor>,
 }
 
 /// Prompts as a UNet attends to them.
@@ -110,6 +117,12 @@ impl TextEncoders {
         })
     }
 
+    /// The encoders' configurations and weights: with the token ids, all that embeddings depend on.
+    pub fn networks(&self) -> impl Iterator<Item = (&ClipTextConfig, &Weights)> {
+        let both = std::iter::once(&self.first).chain(&self.second);
+        both.map(|encoder| (encoder.model.config(), &encoder.weights))
+    }
+
     /// Which family these encoders belong to.
     pub fn family(&self) -> Family {
         match self.second {
@@ -123,14 +136,36 @@ impl TextEncoders {
     /// # Errors
     /// No prompts, or token ids that an encoder does not know.
     pub fn encode<S: AsRef<str>>(&self, prompts: &[S]) -> Result<EncodedPrompts, ModelError> {
-        let first = self.first.encode(prompts)?;
-        let Some(second) = &self.second else {
+        self.encode_ids(&self.tokenize(prompts)?)
+    }
+
+    /// The prompts' token ids: all that their embeddings depend on, besides the encoders.
+    ///
+    /// # Errors
+    /// A text that has no tokens.
+    pub fn tokenize<S: AsRef<str>>(&self, prompts: &[S]) -> Result<TokenIds, ModelError> {
+        let second = self.second.as_ref();
+        Ok(TokenIds {
+            first: self.first.tokenizer.encode(prompts)?,
+            second: second
+                .map(|second| second.tokenizer.encode(prompts))
+                .transpose()?,
+        })
+    }
+
+    /// The embeddings of token ids.
+    ///
+    /// # Errors
+    /// No prompts, or token ids that an encoder does not know.
+    pub fn encode_ids(&self, ids: &TokenIds) -> Result<EncodedPrompts, ModelError> {
+        let first = self.first.encode(&ids.first)?;
+        let (Some(second), Some(ids)) = (&self.second, &ids.second) else {
             return Ok(EncodedPrompts {
                 prompt_embeds: first.last_hidden_state,
                 text_embeds: None,
             });
         };
-        let second = second.encode(prompts)?;
+        let second = second.encode(ids)?;
         let states = [first.penultimate_hidden_state, second.penultimate_hidden_state];
         Ok(EncodedPrompts {
             prompt_embeds: catch(|| Tensor::cat(&states, -1))?,
@@ -155,14 +190,34 @@ impl Encoder {
         })
     }
 
-    fn encode<S: AsRef<str>>(&self, prompts: &[S]) -> Result<ClipOutput, ModelError> {
-        let input_ids = self.tokenizer.encode(prompts)?;
-        self.model.check_input_ids(&input_ids)?;
+    fn encode(&self, input_ids: &Tensor) -> Result<ClipOutput, ModelError> {
+        self.model.check_input_ids(input_ids)?;
         Ok(catch(|| {
             let _no_grad = NoGrad::new();
             let input_ids = input_ids.to_device(self.weights.device());
             self.model.forward(&self.weights, &input_ids)
         })?)
+    }
+}
+
+impl TokenIds {
+    /// The ids of some of the prompts, by their numbers.
+    pub fn rows(&self, rows: &[i64]) -> Self {
+        let rows = Tensor::from_slice(rows);
+        let pick = |ids: &Tensor| ids.index_select(0, &rows);
+        TokenIds {
+            first: pick(&self.first),
+            second: self.second.as_ref().map(pick),
+        }
+    }
+
+    /// Each prompt's ids, of one tokenizer after the other.
+    pub fn of_each(&self) -> Vec<Vec<i64>> {
+        let both: Vec<&Tensor> = std::iter::once(&self.first).chain(&self.second).collect();
+        let ids = Tensor::cat(&both, 1);
+        (0..ids.size()[0])
+            .map(|row| ids.get(row).iter::<i64>().into_iter().flatten().collect())
+            .collect()
     }
 }
 
@@ -189,7 +244,26 @@ impl EncodedPrompts {
         }
     }
 
-    fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
+    /// One prompt's, as a batch of one.
+    pub fn row(&self, row: i64) -> Self {
+        self.map(|t| t.narrow(0, row, 1))
+    }
+
+    /// Several, one after another.
+    ///
+    /// # Panics
+    /// Where LibTorch does: none at all, or embeddings of different encoders.
+    pub fn cat(several: &[EncodedPrompts]) -> Self {
+        let prompt_embeds: Vec<&Tensor> = several.iter().map(|one| &one.prompt_embeds).collect();
+        let text_embeds: Option<Vec<&Tensor>> = several.iter().map(|one| one.text_embeds.as_ref()).collect();
+        EncodedPrompts {
+            prompt_embeds: Tensor::cat(&prompt_embeds, 0),
+            text_embeds: text_embeds.map(|all| Tensor::cat(&all, 0)),
+        }
+    }
+
+    /// The same with both tensors replaced by `f` of them.
+    pub fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Self {
         EncodedPrompts {
             prompt_embeds: f(&self.prompt_embeds),
             text_embeds: self.text_embeds.as_ref().map(f),

@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use tch::Kind;
 
 /// LibTorch's name of a stored dtype, for those that we support.
-pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
+pub fn kind_of(dtype: Dtype) -> Option<Kind> {
     Some(match dtype {
         Dtype::F64 => Kind::Double,
         Dtype::F32 => Kind::Float,
@@ -19,16 +19,16 @@ pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
 }
 
 /// The file format's name of a dtype, for those that we support.
-pub(super) fn dtype_of(kind: Kind) -> Option<&'static str> {
+pub fn dtype_of(kind: Kind) -> Option<Dtype> {
     Some(match kind {
-        Kind::Double => "F64",
-        Kind::Float => "F32",
-        Kind::Half => "F16",
-        Kind::BFloat16 => "BF16",
-        Kind::Int64 => "I64",
-        Kind::Int => "I32",
-        Kind::Uint8 => "U8",
-        Kind::Bool => "BOOL",
+        Kind::Double => Dtype::F64,
+        Kind::Float => Dtype::F32,
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Int64 => Dtype::I64,
+        Kind::Int => Dtype::I32,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Bool => Dtype::BOOL,
         _ => return None,
     })
 }

@@ -21,6 +21,7 @@ mod stored;
 mod tensors;
 
 pub use atomic::{AtomicFile, write_atomic, write_json_atomic};
+pub use dtype::{dtype_of, kind_of};
 pub use error::ModelError;
 pub use file::TensorFile;
 pub use folder::{Component, Folder, read_json};
@@ -31,4 +32,4 @@ pub use options::Options;
 pub use save::{MAX_SHARD_BYTES, save_component};
 pub use stored::{DIFFUSERS_STEM, TRANSFORMERS_STEM};
 pub use sum::Written;
-pub use tensors::{read_tensors, write_tensors};
+pub use tensors::{read_tensors, tensor_bytes, write_tensors};

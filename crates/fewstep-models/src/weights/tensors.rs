@@ -42,9 +42,7 @@ pub fn write_tensors<'a>(
         write(&(header.len() as u64).to_le_bytes())?;
         write(&header)?;
         for (_, tensor) in &tensors {
-            let mut bytes = vec![0; byte_size(tensor)];
-            tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-            write(&bytes)?;
+            write(&tensor_bytes(tensor)?)?;
         }
         Ok(())
     })
@@ -79,6 +77,16 @@ fn header(
     let mut text = Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
     Ok(text)
+}
+
+/// A tensor's numbers as a file holds them, row-major.
+///
+/// # Errors
+/// What LibTorch refuses.
+pub fn tensor_bytes(tensor: &Tensor) -> Result<Vec<u8>, ModelError> {
+    let mut bytes = vec![0; byte_size(tensor)];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    Ok(bytes)
 }
 
 fn number_size(tensor: &Tensor) -> usize {

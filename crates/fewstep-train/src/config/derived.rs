@@ -7,7 +7,7 @@ use fewstep_data::secrets::mask;
 use fewstep_models::pipeline::Family;
 use fewstep_models::weights::Folder;
 
-use super::{Config, ConfigError, LoraConfig, LrSchedule, Method};
+use super::{Config, ConfigError, DataConfig, LoraConfig, LrSchedule, Method};
 
 /// The learning rate of a whole UNet, unless one is given.
 const FULL_LEARNING_RATE: f64 = 1e-6;
@@ -20,6 +20,13 @@ const ALPHA: f64 = 64.0;
 const WARMUP_STEPS: u64 = 500;
 /// The target's decay in a full distillation, unless one is given.
 const EMA_DECAY: f64 = 0.95;
+
+impl DataConfig {
+    /// Whether the middle of a picture is cropped.
+    pub fn crops_the_middle(&self) -> bool {
+        self.center_crop || self.use_fix_crop_and_size
+    }
+}
 
 impl Config {
     /// The teacher's family; SD's where there is no teacher yet.

@@ -28,7 +28,6 @@ const TRACKERS: &str = "trackers and validation pictures";
 const HUB: &str = "the model hub";
 const RANKS: &str = "training with several ranks";
 const MEMORY: &str = "training in less memory";
-const CACHE: &str = "the cache of latents and embeddings";
 const DATASETS: &str = "a data set by its hub name (give its folder with --train_data_dir)";
 
 const fn value(name: &'static str, feature: &'static str) -> LaterFlag {
@@ -62,8 +61,7 @@ pub const LATER: &[LaterFlag] = &[
     value("revision", HUB),
     value("local_rank", RANKS).unless("-1"),
     switch("use_8bit_adam", MEMORY),
-    value("cache_dir", CACHE),
-    value("encode_batch_size", CACHE),
+    value("encode_batch_size", "give --vae_encode_batch_size"),
     value("dataset_name", DATASETS),
     value("dataset_config_name", DATASETS),
 ];

@@ -236,6 +236,18 @@ sections! {
         /// Samples that make up one epoch. It cuts nothing off: the data are read to
         /// their end.
         max_train_samples: Option<u64> = None,
+        /// Keep what the VAE and the text encoders make in this folder, and take it from there when it comes again:
+        /// from the second epoch on they need not run, and pictures are not decoded. Several runs may share it. An
+        /// entry is found by the picture's and the models' contents, so a change of either never gives old ones. Random
+        /// crops never come again: give --cache_crops or --center_crop with it. fewstep cache fills it ahead.
+        cache_dir: Option<PathBuf> = None,
+        /// Crop one of this many random places of each picture, the same places in every epoch and every run, instead
+        /// of a new one each time. The model sees less variety of crops: that is the price of a cache of them. It
+        /// changes the samples with and without --cache_dir.
+        cache_crops: Option<u32> = None,
+        /// With cache_dir: the folder grows to at most so many GB (of 1000^3 bytes), and the disk keeps 2 GB free in
+        /// any case. What is not in it then is computed each time.
+        cache_max_gb: f64 = 100.0,
         /// Share of captions, from 0 to 1, that are replaced by the empty prompt.
         proportion_empty_prompts: f64 = 0.0,
     }

@@ -65,7 +65,35 @@ impl Config {
                 })
             }),
         }?;
-        self.validate_scores()
+        self.validate_scores()?;
+        self.validate_cache()
+    }
+
+    /// A cache only of what comes again.
+    fn validate_cache(&self) -> Result<(), ConfigError> {
+        let data = &self.data;
+        check("cache_crops", data.cache_crops != Some(0), || {
+            "it must be at least 1".to_owned()
+        })?;
+        check(
+            "cache_crops",
+            data.cache_crops.is_none() || !data.crops_the_middle(),
+            || {
+                "the middle of a picture is one crop: leave it out, or --center_crop and --use_fix_crop_and_size".to_owned()
+            },
+        )?;
+        check(
+            "cache_dir",
+            data.cache_dir.is_none() || data.crops_the_middle() || data.cache_crops.is_some(),
+            || {
+                "random crops never come again: give --cache_crops K to take one of K places of each picture, or \
+                 --center_crop"
+                    .to_owned()
+            },
+        )?;
+        check("cache_max_gb", data.cache_max_gb > 0.0, || {
+            format!("it is {} and must be above 0", data.cache_max_gb)
+        })
     }
 
     /// No flag of the scores without the score that it is about.
@@ -315,6 +343,35 @@ mod tests {
         }
         with(&[("max_pwatermark", "0.5"), ("pwatermark_key", "p")]).unwrap();
         with(&[("min_aesthetic", "5"), ("keep_unscored", "true")]).unwrap();
+    }
+
+    #[test]
+    fn a_cache_is_of_crops_that_come_again() {
+        let with = |flags: &[(&str, &str)]| {
+            let shards = [("max_train_steps", "1"), ("train_shards_path_or_url", "b.tar")];
+            config(&[&shards, flags].concat()).validate()
+        };
+        let dir = ("cache_dir", "cache");
+        for (flag, flags) in [
+            ("cache_dir", &[dir][..]),
+            ("cache_crops", &[("cache_crops", "0")]),
+            ("cache_crops", &[("cache_crops", "2"), ("center_crop", "true")]),
+            (
+                "cache_max_gb",
+                &[dir, ("center_crop", "true"), ("cache_max_gb", "0")],
+            ),
+        ] {
+            let error = with(flags).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--{flag}: ")), "{error}");
+        }
+        let both = with(&[dir]).unwrap_err().to_string();
+        assert!(
+            both.contains("--cache_crops") && both.contains("--center_crop"),
+            "{both}"
+        );
+        with(&[dir, ("cache_crops", "3")]).unwrap();
+        with(&[dir, ("use_fix_crop_and_size", "true")]).unwrap();
+        with(&[("cache_crops", "3")]).unwrap();
     }
 
     #[test]

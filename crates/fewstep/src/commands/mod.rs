@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub(crate) mod cache;
 pub(crate) mod debug;
 pub(crate) mod generate;
 pub(crate) mod lora;
@@ -18,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Train(args) => train::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::Lora(args) => lora::run(&args),
         Command::Shards(args) => shards::run(&args),
         Command::Debug(args) => debug::run(&args),

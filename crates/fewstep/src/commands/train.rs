@@ -44,7 +44,7 @@ and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
 Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
-their hub names, shards that are not local files, several ranks, 8-bit Adam, and caches.";
+their hub names, shards that are not local files, several ranks, and 8-bit Adam.";
 
 /// Trains to the end, or until it is told to stop.
 ///
@@ -186,6 +186,8 @@ fn describe(event: &Event) -> String {
                 moved_to.display()
             )
         }
+        Event::Cache(estimate) => estimate.to_string(),
+        Event::CacheNote(note) => format!("warning: {note}"),
         Event::NoLock { folder, reason } => format!(
             "warning: nothing keeps another run out of {}, for its file system has no locks ({reason})",
             folder.display()

@@ -6,6 +6,8 @@ mod common;
 #[cfg(test)]
 mod adapters;
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod canvas;
 #[cfg(test)]
 mod debug;

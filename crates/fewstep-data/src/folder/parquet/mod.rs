@@ -114,6 +114,10 @@ impl Shard for RowGroup {
         }
     }
 
+    fn samples(&self) -> Option<u64> {
+        Some(self.rows)
+    }
+
     fn open(&self, from: Place, limits: &Limits) -> io::Result<Finds> {
         let reader = open(&self.path)?;
         let group = reader.get_row_group(self.index)?;
