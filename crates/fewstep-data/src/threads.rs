@@ -116,11 +116,7 @@ impl Threads {
     }
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
-        let handle = thread::Builder::new()
-            .name(name.into())
-            .spawn(work)
-            .map_err(|source| DataError::Spawn { name, source })?;
-        self.handles.push(handle);
+        self.handles.push(spawn(name, work)?);
         Ok(())
     }
 }
@@ -133,6 +129,20 @@ impl Drop for Threads {
             let _ = handle.join();
         }
     }
+}
+
+/// Starts a thread of this name.
+///
+/// # Errors
+/// The system gives none.
+pub(crate) fn spawn(
+    name: &'static str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, DataError> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|source| DataError::Spawn { name, source })
 }
 
 fn read(mut order: Order, tickets: &Sender<Ticket>, jobs: &Sender<Job>) {

@@ -1,7 +1,7 @@
 //! One pass over some data: each sample once, and what of it the cache has not. For whoever fills a cache ahead; it
 //! writes nothing itself.
 
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -15,6 +15,7 @@ use crate::order::{Event, Order};
 use crate::picture::{self, Rgb, Square};
 use crate::sample::Sample;
 use crate::source::Access;
+use crate::threads::spawn;
 
 /// Samples that wait for each decoding thread, and as many that wait for the consumer.
 const SAMPLES_PER_WORKER: usize = 4;
@@ -117,11 +118,7 @@ impl Walk {
     }
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
-        let handle = thread::Builder::new()
-            .name(name.into())
-            .spawn(work)
-            .map_err(|source| DataError::Spawn { name, source })?;
-        self.handles.push(handle);
+        self.handles.push(spawn(name, work)?);
         Ok(())
     }
 }
