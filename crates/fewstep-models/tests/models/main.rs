@@ -9,6 +9,7 @@ mod clip;
 mod common;
 mod files;
 mod hostile;
+mod links;
 mod lora;
 mod pipeline;
 mod samplers;
