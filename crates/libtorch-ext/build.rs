@@ -22,7 +22,9 @@ fn main() -> Result<(), VarError> {
             "csrc/guard.cpp",
             "csrc/lists.cpp",
             "csrc/memory.cpp",
+            "csrc/meter.cpp",
             "csrc/recompute.cpp",
+            "csrc/rehearsal.cpp",
         ])
         .compile("fewstep_libtorch_ext");
 

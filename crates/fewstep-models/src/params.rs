@@ -10,6 +10,8 @@ use std::fmt::Display;
 use std::ops::{Index, Range};
 use std::sync::Arc;
 
+use libtorch_ext::TorchError;
+use libtorch_ext::rehearsal::hollow;
 use tch::{Device, Kind, Tensor};
 
 use crate::adapters::LowRank;
@@ -77,6 +79,11 @@ impl Layout {
     /// All parameters, in order of declaration.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
+    }
+
+    /// The parameters of a module.
+    pub fn part(&self, span: Span) -> &[ParamSpec] {
+        self.specs.get(span.range()).unwrap_or(&[])
     }
 
     /// Where the parameter of this name is.
@@ -234,6 +241,15 @@ impl Weights {
         Weights::new(layout.clone(), tensors.map(|t| t.to_kind(kind)).collect())
     }
 
+    /// Weights without memory, to rehearse with.
+    ///
+    /// # Errors
+    /// A parameter that is larger than can be counted.
+    pub fn hollow(layout: &Arc<Layout>, kind: Kind) -> Result<Self, TorchError> {
+        let tensors = layout.specs.iter().map(|spec| hollow(&spec.shape, kind));
+        Ok(Weights::new(layout.clone(), tensors.collect::<Result<_, _>>()?))
+    }
+
     /// The layout that these tensors fill.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
@@ -302,6 +318,14 @@ impl Weights {
     /// The dtype of the first tensor: a network's weights share one.
     pub fn kind(&self) -> Kind {
         self.tensors.first().map_or(Kind::Float, Tensor::kind)
+    }
+
+    /// `tensor` in the dtype of these weights, and where they are.
+    pub(crate) fn cast(&self, tensor: &Tensor) -> Tensor {
+        match self.tensors.first() {
+            Some(first) => tensor.to_other(first, false, false),
+            None => tensor.shallow_clone(),
+        }
     }
 
     /// The device of the first tensor: a network's weights share one.

@@ -175,7 +175,8 @@ extern "C" char* fewstep_recompute(
     wanted = wanted && c10::GradMode::is_enabled();
     std::optional<Draws> draws;
     if (wanted) {
-      draws.emplace(list[0].device());
+      // Hollow tensors (rehearsal.cpp) have no generator of their own.
+      draws.emplace(list[0].is_meta() ? at::Device(at::kCPU) : list[0].device());
     }
     at::Tensor result;
     {

@@ -52,6 +52,21 @@ unsafe extern "C" {
         drop: unsafe extern "C" fn(*mut c_void),
         output: *mut *mut c_void,
     ) -> *mut c_char;
+    pub(crate) fn fewstep_meter_start(counted: c_int, output: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_meter_read(
+        meter: *const c_void,
+        current: *mut i64,
+        peak: *mut i64,
+        peak_with_work: *mut i64,
+    );
+    pub(crate) fn fewstep_meter_reset_peak(meter: *mut c_void);
+    pub(crate) fn fewstep_meter_stop(meter: *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_hollow(
+        sizes: *const i64,
+        count: usize,
+        like: *mut c_void,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
     pub(crate) fn fewstep_device_memory(
         device: c_int,
         allocated: *mut i64,

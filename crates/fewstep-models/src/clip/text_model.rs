@@ -102,9 +102,8 @@ impl ClipTextModel {
 
     /// Encodes token ids `[B, S]` (i64), S at most `max_position_embeddings`.
     pub fn forward(&self, weights: &Weights, input_ids: &Tensor) -> ClipOutput {
-        let positions = Tensor::arange(input_ids.size()[1], (Kind::Int64, input_ids.device()));
         let mut x = self.token_embedding.forward(weights, input_ids)
-            + self.position_embedding.forward(weights, &positions);
+            + self.position_embedding.first(weights, input_ids.size()[1]);
         let mut entering_last = x.shallow_clone();
         for layer in &self.layers {
             entering_last = x;

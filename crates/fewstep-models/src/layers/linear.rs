@@ -44,6 +44,11 @@ impl Embedding {
         }
     }
 
+    /// The first `count` rows: `[count, width]`.
+    pub fn first(&self, weights: &Weights, count: i64) -> Tensor {
+        weights[self.weight].narrow(0, 0, count)
+    }
+
     /// The rows of these indices (i64): `[..] -> [.., width]`.
     pub fn forward(&self, weights: &Weights, indices: &Tensor) -> Tensor {
         Tensor::embedding(&weights[self.weight], indices, -1, false, false)

@@ -20,6 +20,8 @@ mod resnet;
 #[cfg(test)]
 mod config_tests;
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod tests;
 
 pub use activation::Activation;

@@ -135,7 +135,8 @@ impl UNet2DConditionModel {
 
     /// One evaluation: `[B, out_channels, h, w]` in the dtype of the weights.
     ///
-    /// Inputs are cast to that dtype here; the sinusoids of timesteps and sizes are f32 until then.
+    /// Inputs are cast to that dtype here; the sinusoids of timesteps and sizes are f32 until then. In a rehearsal
+    /// (hollow weights) those two alone are real.
     ///
     /// # Panics
     /// Where LibTorch does, if the input does not pass [`UNet2DConditionModel::check_input`].
@@ -188,20 +189,20 @@ impl UNet2DConditionModel {
     /// The time embedding with all that is added to it, after the activation that every residual block
     /// applies first: `[B, time_embed_dim]`.
     fn time_embedding(&self, weights: &Weights, input: &UNetInput<'_>) -> Tensor {
-        let (config, modules, kind) = (&self.config, &self.modules, weights.kind());
-        let condition = input.timestep_cond.map(|cond| cond.to_kind(kind));
+        let (config, modules) = (&self.config, &self.modules);
+        let condition = input.timestep_cond.map(|cond| weights.cast(cond));
         let sinusoid = self.sinusoid(config.block_out_channels[0]).embed(input.timestep);
         let mut temb = modules
             .time_embedding
-            .forward(weights, &sinusoid.to_kind(kind), condition.as_ref());
+            .forward(weights, &weights.cast(&sinusoid), condition.as_ref());
         if let (Some(add_embedding), Some(text_time), Some(added)) =
             (&modules.add_embedding, &config.text_time, &input.added)
         {
             let ids = self
                 .sinusoid(text_time.time_embed_dim)
                 .embed(&added.time_ids.flatten(0, -1));
-            let ids = ids.reshape([added.time_ids.size()[0], -1]).to_kind(kind);
-            let both = Tensor::cat(&[added.text_embeds.to_kind(kind), ids], 1);
+            let ids = ids.reshape([added.time_ids.size()[0], -1]);
+            let both = Tensor::cat(&[weights.cast(added.text_embeds), weights.cast(&ids)], 1);
             temb = add_embedding.forward(weights, &both, None) + temb;
         }
         if let Some(act) = config.time_embedding_act_fn {
