@@ -6,6 +6,7 @@
 mod check;
 mod fuzz;
 mod licences;
+mod memory;
 mod run;
 mod setup;
 
@@ -77,6 +78,11 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Compare the memory that `fewstep train --dry_run` plans with what runs take (minutes; at least 8 GB)
+    CheckMemory {
+        /// A model's folder, like one that `fewstep debug init` makes
+        model: std::path::PathBuf,
+    },
     /// Make the fixtures anew with the reference (needs the packages of tools/reference/requirements.txt)
     Fixtures,
     /// Compare fewstep with the reference on random models (needs the same packages)
@@ -108,6 +114,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Check => check::check(),
         Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
         Chore::BenchData { args } => run::bench_data(&args),
+        Chore::CheckMemory { model } => memory::check(&model),
         Chore::Fixtures => run::reference("make_fixtures.py", &[]),
         Chore::Parity { args } => run::parity(&args),
     }

@@ -49,6 +49,14 @@ pub struct DataConfig {
     pub latents: Option<Latents>,
 }
 
+impl DataConfig {
+    /// The most bytes that decoded pictures take on their way to the consumer and in its hands; encoded ones, of the
+    /// shuffle window, come on top.
+    pub fn bytes_ahead(&self) -> u64 {
+        crate::threads::bytes_ahead(self)
+    }
+}
+
 /// When a loader gives up, with the table of what was left out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GivingUp {

@@ -27,6 +27,17 @@ const BATCHES_AHEAD: usize = 2;
 /// Samples in flight for each decoding thread, so that none waits for another's long picture.
 const SAMPLES_PER_WORKER: usize = 4;
 
+/// Bytes of the pictures that are decoded at once, at most: those of the batch in use, of the batches that wait for it
+/// or are put together, and of the samples in flight. While a picture is decoded it takes more, by its stored size.
+pub(crate) fn bytes_ahead(config: &DataConfig) -> u64 {
+    let numbers = 3 * u64::from(config.resolution).pow(2);
+    let batch = 4 * numbers * config.batch_size as u64;
+    match config.num_workers as u64 {
+        0 => batch,
+        workers => (BATCHES_AHEAD as u64 + 2) * batch + workers * SAMPLES_PER_WORKER as u64 * numbers,
+    }
+}
+
 type Answer = Result<Decoded, Dropped>;
 /// A batch and the place after it.
 pub(crate) type Delivery = Result<(Batch, Cursor), DataError>;

@@ -59,6 +59,8 @@ mod signals;
 mod start;
 pub mod trainer;
 
+mod rehearsal;
+
 mod out_of_memory;
 pub mod plan;
 pub mod replay;
@@ -69,8 +71,8 @@ pub use error::{Left, TrainError};
 pub use metrics::StepMetrics;
 pub use not_finite::{NotFinite, Suspect};
 pub use observer::{Ending, Event, Observer, Report, Skip, Start};
-pub use out_of_memory::OutOfMemory;
-pub use plan::{MemoryPlan, plan};
+pub use out_of_memory::{OutOfMemory, TooMuch};
+pub use plan::{Checkpointed, MemoryPlan, plan};
 pub use signals::Stop;
 pub use skipped::Skipped;
 pub use sums::Damage;

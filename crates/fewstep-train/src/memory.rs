@@ -18,6 +18,11 @@ pub(crate) fn resident() -> Option<u64> {
     kilobytes_after(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
+/// The same without what it shares with files, which the system can take back, in bytes.
+pub(crate) fn resident_of_its_own() -> Option<u64> {
+    kilobytes_after(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
+}
+
 /// The number on the line that begins with `name`, in bytes.
 fn kilobytes_after(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -9,6 +9,8 @@ use tch::Device;
 use crate::fill::Estimate;
 use crate::metrics::StepMetrics;
 use crate::not_finite::NotFinite;
+use crate::out_of_memory::TooMuch;
+use crate::plan::Checkpointed;
 use crate::skipped::Skipped;
 
 /// A watcher of a run. Every method may do nothing.
@@ -69,6 +71,10 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// So many pieces of the student are computed again, as the memory that there is demands.
+    Checkpointing(Checkpointed),
+    /// The run is planned to take more memory than there is. It begins all the same.
+    TooMuch(Box<TooMuch>),
     /// The run keeps latents and embeddings in a cache.
     Cache(Estimate),
     /// Something about the cache that changes nothing of what is computed.

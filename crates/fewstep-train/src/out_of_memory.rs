@@ -1,5 +1,4 @@
-//! What to say when memory runs out: what the run holds all the time, what is left for activations, and what would
-//! make it fit.
+//! What to say when memory runs out, or will: what the run takes by its plan, and what would make it fit.
 //!
 //! It knows the options that take memory, not how the memory is used.
 
@@ -10,9 +9,9 @@ use libtorch_ext::TorchError;
 use tch::Device;
 
 use crate::config::{Config, GradientCheckpointing, Method, MixedPrecision};
+use crate::device;
 use crate::error::TrainError;
 use crate::plan::{MemoryPlan, plan};
-use crate::{device, memory};
 
 /// A run that needed more memory than there is.
 #[derive(Debug)]
@@ -21,12 +20,28 @@ pub struct OutOfMemory {
     device: Device,
     /// What LibTorch said.
     source: TorchError,
-    /// What is held for the whole run, where the options could be read that far.
+    /// What it was to take, where the options could be read that far.
     plan: Option<MemoryPlan>,
-    /// All memory that the run could have, where the device or the system says.
-    total: Option<u64>,
     /// What would make it fit, the mildest first.
     remedies: Vec<String>,
+}
+
+/// A run that is planned to take more memory than there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooMuch {
+    plan: MemoryPlan,
+    remedies: Vec<String>,
+}
+
+impl TooMuch {
+    /// Says so, if the plan of these options does not fit.
+    pub fn of(plan: &MemoryPlan, config: &Config) -> Option<Self> {
+        let fits = plan.fits();
+        (!fits).then(|| TooMuch {
+            plan: plan.clone(),
+            remedies: remedies(config),
+        })
+    }
 }
 
 impl std::error::Error for OutOfMemory {
@@ -50,19 +65,8 @@ pub(crate) fn explain(error: TrainError, config: &Config) -> TrainError {
         device,
         source,
         plan: plan(config).ok(),
-        total: match device {
-            Device::Cuda(index) => total(index),
-            _ => memory::available()
-                .zip(memory::resident())
-                .map(|(free, own)| free + own),
-        },
         remedies: remedies(config),
     }))
-}
-
-fn total(index: usize) -> Option<u64> {
-    let memory = libtorch_ext::device::memory(index).ok()?;
-    u64::try_from(memory.total).ok()
 }
 
 /// What takes less memory than these options, the mildest first.
@@ -81,7 +85,8 @@ fn remedies(config: &Config) -> Vec<String> {
             u64::from(optimizer.gradient_accumulation_steps) * u64::from(parts)
         ));
     }
-    if config.run.gradient_checkpointing != GradientCheckpointing::Full {
+    use GradientCheckpointing::{Auto, Full};
+    if !matches!(config.run.gradient_checkpointing, Full | Auto) {
         remedies.push("--gradient_checkpointing (the same step, but slower)".to_owned());
     }
     if config.distillation.vae_encode_batch_size.min(batch) > 1 {
@@ -101,38 +106,78 @@ fn remedies(config: &Config) -> Vec<String> {
 
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 * 1e-9);
         match self.device {
             Device::Cuda(index) => write!(f, "cuda:{index} is out of memory")?,
             _ => f.write_str("the machine is out of memory")?,
         }
         write!(f, " ({})", self.source)?;
         if let Some(plan) = &self.plan {
-            let parts: Vec<String> = plan
-                .holdings
-                .iter()
-                .map(|holding| format!("{} {}", holding.what, gigabytes(holding.bytes)))
-                .collect();
-            write!(
-                f,
-                ". Held for the whole run are {}: {}; activations and whatever else runs there come on top",
-                gigabytes(plan.bytes()),
-                parts.join(", ")
-            )?;
-            if self.total.is_some_and(|total| total < plan.bytes()) {
-                let total = gigabytes(self.total.unwrap_or(0));
-                write!(
-                    f,
-                    ". That alone is more than the {total} there are, so that a smaller batch is not enough"
-                )?;
-            }
+            write!(f, ". {}; whatever else runs there comes on top", Summary(plan))?;
         }
+        write!(f, ". {}", tries(&self.remedies))
+    }
+}
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = self.plan.capacity.map_or(String::new(), |bytes| {
+            format!(
+                ", and there are {} for it: it may run out of memory",
+                gigabytes(bytes)
+            )
+        });
+        let (peak, summary) = (gigabytes(self.plan.peak()), Summary(&self.plan));
         write!(
             f,
-            ". To make it fit, try in this order, alone or together: {}",
-            self.remedies.join("; ")
+            "the run is planned to take {peak}{there}. {summary}. {}",
+            tries(&self.remedies)
         )
     }
+}
+
+/// A plan in a sentence without its end.
+struct Summary<'a>(&'a MemoryPlan);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = self.0;
+        let parts: Vec<String> = plan
+            .holdings
+            .iter()
+            .map(|holding| format!("{} {}", holding.what, gigabytes(holding.bytes)))
+            .collect();
+        write!(
+            f,
+            "Held for the whole run are {}: {}",
+            gigabytes(plan.held()),
+            parts.join(", ")
+        )?;
+        if let Some(phase) = plan.largest_phase() {
+            write!(
+                f,
+                "; at most {} come on top ({})",
+                gigabytes(phase.bytes),
+                phase.what
+            )?;
+        }
+        match plan.capacity {
+            Some(capacity) if capacity < plan.held() => write!(
+                f,
+                ". What is held alone is more than the {} there are, so that a smaller batch is not enough",
+                gigabytes(capacity)
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn tries(remedies: &[String]) -> String {
+    let list = remedies.join("; ");
+    format!("To make it fit, try in this order, alone or together: {list}")
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 * 1e-9)
 }
 
 #[cfg(test)]

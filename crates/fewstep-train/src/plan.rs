@@ -1,17 +1,31 @@
-//! What a run will hold in memory, from configurations alone: weights and states exactly, activations not at
-//! all. Nothing is loaded for it.
+//! What a run will hold in memory, from configurations alone: weights and states by counting, what a step takes on top
+//! by rehearsing it. Nothing is loaded for it.
 
 use fewstep_models::clip::{ClipTextConfig, ClipTextModel};
 use fewstep_models::params::Layout;
 use fewstep_models::pipeline::Family;
+use fewstep_models::unet::Recomputed;
 use fewstep_models::vae::{AutoencoderKl, VaeConfig};
 use fewstep_models::weights::Folder;
-use tch::Kind;
+use tch::{Device, Kind};
 
 use crate::conditioning::{vae_component, vae_kind};
-use crate::config::{Config, Method};
+use crate::config::{Config, GradientCheckpointing, Method};
+use crate::data::data_config;
 use crate::error::TrainError;
-use crate::student::Architectures;
+use crate::rehearsal::{self, Passes, Rehearsal, Sizes, Working};
+use crate::student::{self, Architectures};
+use crate::{device, memory};
+
+/// What the process takes on the host beside tensors: LibTorch's libraries, the kernels that oneDNN compiles, threads.
+/// Measured (benchmarks/2026-11-23-memory-plan.md).
+const PROCESS: u64 = 180_000_000;
+
+/// On the CPU, the most that the C allocator's heap leaves unused between tensors. Measured there, too.
+const GAPS: u64 = 120_000_000;
+
+/// What is left free where the number of pieces is chosen, as a share of what is planned: plans are within it.
+const MARGIN: f64 = 0.1;
 
 /// One thing that is held for the whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +38,55 @@ pub struct Holding {
     pub bytes: u64,
 }
 
-/// Everything that is held for the whole run, besides activations.
+/// What a part of a step takes for its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// What is done, like "backward pass".
+    pub what: &'static str,
+    /// The bytes that it takes at most, on top of what is held for the whole run.
+    pub bytes: u64,
+}
+
+/// How many pieces of the student are computed again in the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpointed {
+    /// So many.
+    pub pieces: usize,
+    /// Of so many that there are.
+    pub of: usize,
+    /// Whether the number was chosen for the memory that there is.
+    pub chosen: bool,
+}
+
+/// The memory of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The parts, largest roles first.
+    /// What is held for the whole run, largest roles first.
     pub holdings: Vec<Holding>,
+    /// What comes on top, one phase after another.
+    pub phases: Vec<Phase>,
+    /// What the student's forward pass keeps for the backward pass.
+    pub activations: u64,
+    /// The gradients of an optimiser step.
+    pub gradients: u64,
+    /// On the host, besides tensors.
+    pub process: u64,
+    /// On the host, pictures that are decoded ahead.
+    pub pictures_ahead: u64,
+    /// On the CPU, what the C allocator keeps and does not use again for the largest phase.
+    pub not_reused: u64,
+    /// At the start, while the teacher's file is read: everything that is there by then, with the pages of the file,
+    /// which the system can take back at any time.
+    pub loading: u64,
+    /// The copy of the trained weights and states from which a checkpoint is written while the run goes on, made where
+    /// there is room; 0 where no checkpoint is due before the end.
+    pub checkpoint_copy: u64,
+    /// What is computed again.
+    pub checkpointed: Checkpointed,
+    /// What the device could give the run, where it says.
+    pub capacity: Option<u64>,
+    /// Where the networks are.
+    pub device: Device,
     /// Trainable parameters.
     pub trainable: u64,
     /// Samples in one optimiser step.
@@ -38,72 +96,328 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// All bytes together.
-    pub fn bytes(&self) -> u64 {
+    /// What is held for the whole run, together.
+    pub fn held(&self) -> u64 {
         self.holdings.iter().map(|holding| holding.bytes).sum()
+    }
+
+    /// The phase that takes most.
+    pub fn largest_phase(&self) -> Option<&Phase> {
+        self.phases.iter().max_by_key(|phase| phase.bytes)
+    }
+
+    /// The most that the device holds at any time of a step: on the CPU, that is the whole process.
+    pub fn peak(&self) -> u64 {
+        let step = self.held() + self.largest_phase().map_or(0, |phase| phase.bytes);
+        match self.device {
+            Device::Cpu => step + self.process + self.pictures_ahead + self.not_reused,
+            _ => step,
+        }
+    }
+
+    /// The most that the process holds at any time on the CPU, as its resident set counts it: with what can be taken
+    /// back, and the copy for checkpoints.
+    pub fn resident_peak(&self) -> u64 {
+        (self.peak() + self.checkpoint_copy).max(self.loading)
+    }
+
+    /// Whether a run with this plan has the memory that it needs, as far as that is known.
+    pub fn fits(&self) -> bool {
+        self.capacity
+            .is_none_or(|capacity| self.peak() as f64 * (1.0 + MARGIN) <= capacity as f64)
     }
 }
 
-/// Plans the run that the options describe.
+/// Plans the run that the options describe, on this machine as it is now.
 ///
 /// # Errors
 /// Options or configurations that are wrong.
 pub fn plan(config: &Config) -> Result<MemoryPlan, TrainError> {
-    let folder = Folder::open(&config.teacher()?)?;
-    let architectures = Architectures::read(&folder.component("unet")?, config)?;
-    let family = Family::of(&folder);
-    let encoders: &[&str] = match family {
-        Family::Sd => &["text_encoder"],
-        Family::Sdxl => &["text_encoder", "text_encoder_2"],
-    };
-    let vae = AutoencoderKl::new(vae_component(&folder, config)?.parse(VaeConfig::from_json)?)?;
+    let device = device::resolve(&config.run).unwrap_or(Device::Cpu);
+    Ok(choose(config, device, capacity(device))?.0)
+}
 
-    let kind = config.run.mixed_precision.kind();
-    let mut holdings = Vec::new();
-    let mut hold = |what: String, layout: &Layout, kind: Kind, copies: u64| {
-        let elements = copies * u64::try_from(layout.elements()).unwrap_or(0);
-        let bytes = elements * kind.elt_size_in_bytes() as u64;
-        holdings.push(Holding {
-            what,
-            elements,
-            bytes,
-        });
+/// The plan, and what is computed again: where the options leave that open, only as much as `capacity` bytes demand.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn choose(
+    config: &Config,
+    device: Device,
+    capacity: Option<u64>,
+) -> Result<(MemoryPlan, Recomputed), TrainError> {
+    let folder = Folder::open(&config.teacher()?)?;
+    let run = Planned::read(&folder, config, device)?;
+    let rehearsal = run.rehearsal();
+    let pieces = run.architectures.unet().pieces();
+    let frozen = run.frozen_phases()?;
+    let mut plan = run.plan(capacity)?;
+    let mut count = |recomputed: &Recomputed| -> Result<bool, TrainError> {
+        run.put(&mut plan, &frozen, rehearsal.student(recomputed)?);
+        plan.checkpointed.pieces = recomputed.len();
+        Ok(plan.fits())
     };
-    let compute = config.run.mixed_precision;
-    let trained = architectures.trained();
-    let what = match config.method() {
-        Method::Full => ["teacher", "student", "target"],
-        Method::Lora => ["UNet, for teacher and student", "adapters", "averaged adapters"],
+    let recomputed = match config.run.gradient_checkpointing {
+        GradientCheckpointing::Auto => fewest(&rehearsal, &mut count)?,
+        given => student::recomputed(given, &pieces),
     };
-    hold(what[0].to_owned(), architectures.teacher.layout(), kind, 1);
-    let roles = match config.ema_decay() {
-        Some(_) => &what[1..],
-        None => &what[1..2],
-    };
-    for role in roles {
-        hold(format!("{role}, f32 masters"), trained, Kind::Float, 1);
-        if kind != Kind::Float {
-            hold(format!("{role}, {compute} copy"), trained, kind, 1);
+    count(&recomputed)?;
+    Ok((plan, recomputed))
+}
+
+/// The fewest pieces with which the run fits, as `fits` says; all that save anything where it never does.
+fn fewest(
+    rehearsal: &Rehearsal<'_>,
+    fits: &mut impl FnMut(&Recomputed) -> Result<bool, TrainError>,
+) -> Result<Recomputed, TrainError> {
+    if fits(&Recomputed::none())? {
+        return Ok(Recomputed::none());
+    }
+    let pieces = rehearsal.worthwhile()?;
+    // With `low` it does not fit; with `high` it does, or nothing helps.
+    let (mut low, mut high) = (0, pieces.len());
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match fits(&Recomputed::these(&pieces[..middle]))? {
+            true => high = middle,
+            false => low = middle,
         }
     }
-    hold("gradients".to_owned(), trained, Kind::Float, 1);
-    hold("AdamW's two moments".to_owned(), trained, Kind::Float, 2);
-    for name in encoders {
-        let text = ClipTextModel::new(folder.component(name)?.parse(ClipTextConfig::from_json)?)?;
-        hold(name.replace('_', " "), text.layout(), kind, 1);
+    Ok(Recomputed::these(&pieces[..high]))
+}
+
+/// What this process could hold on a device: what is free, and what it holds there already.
+pub(crate) fn capacity(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(index) => {
+            let memory = libtorch_ext::device::memory(index).ok()?;
+            u64::try_from(memory.free + memory.allocated).ok()
+        }
+        _ => Some(memory::available()? + memory::resident_of_its_own()?),
     }
-    hold("VAE".to_owned(), vae.layout(), vae_kind(config, family), 1);
-    Ok(MemoryPlan {
-        holdings,
-        trainable: u64::try_from(trained.elements()).unwrap_or(0),
-        samples_per_step: config.samples_per_step(),
-        steps: config.training_steps()?,
-    })
+}
+
+/// The networks and options of a run that is planned.
+struct Planned<'a> {
+    config: &'a Config,
+    device: Device,
+    family: Family,
+    architectures: Architectures,
+    encoders: Vec<(&'static str, ClipTextModel)>,
+    vae: AutoencoderKl,
+    /// Bytes of the files with the teacher's UNet, where they are there.
+    stored: u64,
+}
+
+impl<'a> Planned<'a> {
+    fn read(folder: &Folder, config: &'a Config, device: Device) -> Result<Self, TrainError> {
+        let unet = folder.component("unet")?;
+        let family = Family::of(folder);
+        let names: &[&'static str] = match family {
+            Family::Sd => &["text_encoder"],
+            Family::Sdxl => &["text_encoder", "text_encoder_2"],
+        };
+        let mut encoders = Vec::new();
+        for &name in names {
+            let config = folder.component(name)?.parse(ClipTextConfig::from_json)?;
+            encoders.push((name, ClipTextModel::new(config)?));
+        }
+        Ok(Planned {
+            config,
+            device,
+            family,
+            architectures: Architectures::read(&unet, config)?,
+            encoders,
+            vae: AutoencoderKl::new(vae_component(folder, config)?.parse(VaeConfig::from_json)?)?,
+            stored: unet.stored_bytes().unwrap_or(0),
+        })
+    }
+
+    fn working(&self) -> Working {
+        match self.device {
+            Device::Cpu => Working::Counts,
+            _ => Working::IsUnknown,
+        }
+    }
+
+    fn rehearsal(&self) -> Rehearsal<'_> {
+        let (config, vae) = (self.config, self.vae.config());
+        let text = self.encoders[0].1.config();
+        Rehearsal {
+            architectures: &self.architectures,
+            sizes: Sizes {
+                batch: i64::from(config.data.train_batch_size),
+                micro_batches: config.optimizer.gradient_accumulation_steps,
+                side: (i64::from(config.resolution()) / vae.downscale()).max(1),
+                prompt: [text.max_position_embeddings, text.hidden_size],
+                kind: config.run.mixed_precision.kind(),
+            },
+            working: self.working(),
+        }
+    }
+
+    /// Everything but what depends on the pieces that are computed again.
+    fn plan(&self, capacity: Option<u64>) -> Result<MemoryPlan, TrainError> {
+        let config = self.config;
+        let holdings = self.holdings();
+        let of = |what: &str| -> u64 {
+            let all = holdings.iter().filter(|holding| holding.what.starts_with(what));
+            all.map(|holding| holding.bytes).sum()
+        };
+        let before_target =
+            holdings.iter().map(|holding| holding.bytes).sum::<u64>() - of("target") - of("AdamW");
+        let trained = self.architectures.trained();
+        let steps = config.training_steps()?;
+        let every = config.run.checkpointing_steps;
+        let data = data_config(config);
+        Ok(MemoryPlan {
+            loading: PROCESS + before_target + self.stored,
+            holdings,
+            phases: Vec::new(),
+            activations: 0,
+            gradients: 0,
+            process: PROCESS,
+            pictures_ahead: data.bytes_ahead(),
+            not_reused: 0,
+            checkpoint_copy: match every > 0 && every < steps {
+                true => self.saved_bytes(),
+                false => 0,
+            },
+            checkpointed: Checkpointed {
+                pieces: 0,
+                of: self.architectures.unet().pieces().len(),
+                chosen: config.run.gradient_checkpointing == GradientCheckpointing::Auto,
+            },
+            capacity,
+            device: self.device,
+            trainable: elements(trained),
+            samples_per_step: config.samples_per_step(),
+            steps,
+        })
+    }
+
+    fn holdings(&self) -> Vec<Holding> {
+        let config = self.config;
+        let kind = config.run.mixed_precision.kind();
+        let mut holdings = Vec::new();
+        let mut hold = |what: String, layout: &Layout, kind: Kind, copies: u64| {
+            let elements = copies * elements(layout);
+            let bytes = elements * kind.elt_size_in_bytes() as u64;
+            holdings.push(Holding {
+                what,
+                elements,
+                bytes,
+            });
+        };
+        let compute = config.run.mixed_precision;
+        let trained = self.architectures.trained();
+        let what = match config.method() {
+            Method::Full => ["teacher", "student", "target"],
+            Method::Lora => ["UNet, for teacher and student", "adapters", "averaged adapters"],
+        };
+        hold(what[0].to_owned(), self.architectures.teacher.layout(), kind, 1);
+        let roles = match config.ema_decay() {
+            Some(_) => &what[1..],
+            None => &what[1..2],
+        };
+        for role in roles {
+            hold(format!("{role}, f32 masters"), trained, Kind::Float, 1);
+            if kind != Kind::Float {
+                hold(format!("{role}, {compute} copy"), trained, kind, 1);
+            }
+        }
+        hold("AdamW's two moments".to_owned(), trained, Kind::Float, 2);
+        for (name, model) in &self.encoders {
+            hold(name.replace('_', " "), model.layout(), kind, 1);
+        }
+        hold(
+            "VAE".to_owned(),
+            self.vae.layout(),
+            vae_kind(config, self.family),
+            1,
+        );
+        holdings
+    }
+
+    /// The phases before the student's.
+    fn frozen_phases(&self) -> Result<Vec<Phase>, TrainError> {
+        let config = self.config;
+        let (batch, working) = (i64::from(config.data.train_batch_size), self.working());
+        let at_once = match config.data.cache_dir {
+            None => i64::from(config.distillation.vae_encode_batch_size).min(batch),
+            Some(_) => 1,
+        };
+        let rehearsal = self.rehearsal();
+        let mut captions = 0;
+        for (_, model) in &self.encoders {
+            let one = rehearsal::captions(model, rehearsal.sizes.kind, batch, working)?;
+            captions = one.max(captions);
+        }
+        let resolution = i64::from(config.resolution());
+        let vae_kind = vae_kind(config, self.family);
+        let phase = |what, bytes| Phase { what, bytes };
+        Ok(vec![
+            phase(
+                "pictures to latents",
+                rehearsal::pictures(&self.vae, vae_kind, [batch, at_once], resolution, working)?,
+            ),
+            phase("captions to embeddings", captions),
+            phase("teacher", rehearsal.teacher()?),
+            phase("target", rehearsal.target()?),
+        ])
+    }
+
+    /// Puts the phases into the plan.
+    fn put(&self, plan: &mut MemoryPlan, frozen: &[Phase], passes: Passes) {
+        // From the second micro-batch on, the gradients of the earlier ones are there all the time.
+        let earlier = match self.config.optimizer.gradient_accumulation_steps {
+            1 => 0,
+            _ => passes.gradients,
+        };
+        let phase = |what, bytes| Phase { what, bytes };
+        let frozen_pictures = frozen.first().map_or(0, |phase| phase.bytes);
+        let frozen = frozen.iter().map(|own| phase(own.what, own.bytes + earlier));
+        let students = [
+            phase("student's forward pass", passes.forward),
+            phase("backward pass", passes.backward),
+            phase("update", passes.gradients + self.update_bytes()),
+        ];
+        plan.phases = frozen.chain(students).collect();
+        // The VAE's maps are so much larger than the UNet's that the heap holds both, one beside the other: measured,
+        // not derived.
+        let pictures = frozen_pictures.min(passes.backward);
+        plan.not_reused = match self.device {
+            Device::Cpu => pictures + GAPS.min(plan.largest_phase().map_or(0, |phase| phase.bytes)),
+            _ => 0,
+        };
+        plan.activations = passes.activations;
+        plan.gradients = passes.gradients;
+    }
+
+    /// What the update takes beside gradients and states. AdamW and the average work in place.
+    fn update_bytes(&self) -> u64 {
+        0
+    }
+
+    /// The tensors of a checkpoint.
+    fn saved_bytes(&self) -> u64 {
+        let masters = match self.config.ema_decay() {
+            Some(_) => 2,
+            None => 1,
+        };
+        4 * (masters + 2) * elements(self.architectures.trained())
+    }
+}
+
+fn elements(layout: &Layout) -> u64 {
+    u64::try_from(layout.elements()).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fewstep_models::unet::UNetInput;
+    use tch::Tensor;
 
     #[test]
     fn the_plan_counts_masters_copies_and_states() {
@@ -130,10 +444,122 @@ mod tests {
                 (precision == "bf16").then_some(2 * student)
             );
             assert_eq!((plan.steps, plan.samples_per_step), (5, 16));
-            plan.bytes()
+            plan.held()
         };
         for precision in ["no", "bf16"] {
             assert!(bytes(precision) > 0);
         }
+    }
+
+    fn config(flags: &[(&str, &str)]) -> Config {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/tiny-sd");
+        let mut config = Config::default();
+        let given = [
+            ("pretrained_teacher_model", model),
+            ("max_train_steps", "5"),
+            ("resolution", "128"),
+            ("train_batch_size", "2"),
+            ("device", "cpu"),
+        ];
+        for (name, word) in given.iter().chain(flags) {
+            config.set(name, &[(*word).to_owned()]).unwrap();
+        }
+        config
+    }
+
+    fn chosen(flags: &[(&str, &str)], capacity: Option<u64>) -> MemoryPlan {
+        choose(&config(flags), Device::Cpu, capacity).unwrap().0
+    }
+
+    #[test]
+    fn only_as_much_is_computed_again_as_memory_demands() {
+        let off = chosen(&[], None);
+        let full = chosen(&[("gradient_checkpointing", "full")], None);
+        assert_eq!(off.checkpointed.pieces, 0);
+        assert_eq!(full.checkpointed.pieces, full.checkpointed.of);
+        assert!(full.peak() < off.peak() && full.activations < off.activations / 3);
+
+        let auto = |capacity: u64| chosen(&[("gradient_checkpointing", "auto")], Some(capacity));
+        let needs = |plan: &MemoryPlan| (plan.peak() as f64 * (1.0 + MARGIN)).ceil() as u64;
+        assert_eq!(auto(needs(&off)).checkpointed.pieces, 0);
+        let mut before = 0;
+        for share in [0.9, 0.5, 0.1] {
+            let between = needs(&full) as f64 + share * (needs(&off) - needs(&full)) as f64;
+            let plan = auto(between as u64);
+            assert!(plan.fits(), "{share}: {plan:?}");
+            assert!(plan.checkpointed.pieces > before, "{share}");
+            assert!(plan.peak() < off.peak());
+            before = plan.checkpointed.pieces;
+        }
+        let too_little = auto(needs(&full) / 2);
+        assert!(!too_little.fits());
+        assert!(too_little.checkpointed.pieces >= before);
+        assert!(too_little.peak() <= full.peak() + full.peak() / 100);
+    }
+
+    #[test]
+    fn a_chosen_set_of_pieces_changes_no_bit_of_a_gradient() {
+        tch::set_num_threads(1);
+        let config = config(&[("gradient_checkpointing", "auto")]);
+        let (off, full) = (
+            chosen(&[], None),
+            chosen(&[("gradient_checkpointing", "full")], None),
+        );
+        let middle = ((off.peak() + full.peak()) as f64 / 2.0 * (1.0 + MARGIN)) as u64;
+        let (plan, recomputed) = choose(&config, Device::Cpu, Some(middle)).unwrap();
+        assert!(plan.checkpointed.pieces > 0 && plan.checkpointed.pieces < plan.checkpointed.of);
+        let folder = Folder::open(&config.teacher().unwrap()).unwrap();
+        let unet = folder.component("unet").unwrap();
+        let unets = student::Unets::from_teacher(&unet, &config, Kind::Float, Device::Cpu).unwrap();
+        let gradients = |recomputed: &Recomputed| {
+            let network = unets.unet();
+            let numbers = |shape: &[i64]| {
+                let count: i64 = shape.iter().product();
+                (Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.37)
+                    .sin()
+                    .view(shape)
+            };
+            let weights = unets.student.compute();
+            let input = UNetInput {
+                sample: &numbers(&[2, 4, 16, 16]),
+                timestep: &Tensor::from_slice(&[19i64, 999]),
+                encoder_hidden_states: &numbers(&[2, 7, network.config().context_dim().unwrap()]),
+                timestep_cond: None,
+                added: None,
+            };
+            let output = network.forward_recomputing(weights, &input, recomputed);
+            let mut gradients = crate::optimizer::Gradients::default();
+            gradients
+                .add(&output.square().mean(Kind::Float), weights)
+                .unwrap();
+            gradients
+        };
+        let (plain, again) = (gradients(&Recomputed::none()), gradients(&recomputed));
+        assert!(plain.tensors().iter().zip(again.tensors()).all(|(a, b)| a == b));
+    }
+
+    #[test]
+    fn gradients_of_earlier_micro_batches_are_there_in_all_phases() {
+        let (one, two) = (
+            chosen(&[], None),
+            chosen(&[("gradient_accumulation_steps", "2")], None),
+        );
+        for (once, twice) in one.phases.iter().zip(&two.phases).take(4) {
+            assert_eq!(twice.bytes, once.bytes + two.gradients, "{}", once.what);
+        }
+        assert!(two.peak() > one.peak());
+    }
+
+    #[test]
+    fn the_largest_models_are_planned_without_their_memory() {
+        // The tiny teacher at a size that no machine has room for.
+        let plan = chosen(
+            &[("resolution", "8192"), ("train_batch_size", "64")],
+            Some(1 << 40),
+        );
+        assert!(plan.peak() > 1 << 40 && !plan.fits());
+        let text = crate::TooMuch::of(&plan, &config(&[])).unwrap().to_string();
+        assert!(text.contains("there are 1099.5 GB for it"), "{text}");
+        assert!(text.contains("To make it fit"), "{text}");
     }
 }

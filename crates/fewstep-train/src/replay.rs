@@ -11,14 +11,13 @@ use fewstep_models::weights::Folder;
 use libtorch_ext::{NoGrad, TorchError, catch};
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{Config, MixedPrecision};
-use crate::device;
-use crate::draw;
+use crate::config::{Config, GradientCheckpointing, MixedPrecision};
 use crate::error::TrainError;
 use crate::optimizer::Gradients;
 use crate::precision::LossScaler;
 use crate::step::{Objective, StepInputs};
 use crate::student::{Architectures, Unets};
+use crate::{device, draw, plan};
 
 /// Begins the names of tensors that overwrite the student's parameters.
 pub(crate) const INIT: &str = "init.";
@@ -47,7 +46,13 @@ pub fn step(
         tensors: inputs,
         device,
     };
-    let unets = unets(config, &folder, &mut given)?;
+    let mut unets = unets(config, &folder, &mut given)?;
+    if config.run.gradient_checkpointing == GradientCheckpointing::Auto
+        // A folder without text encoder and VAE is enough for a step, and not for the plan of a run.
+        && let Ok((_, recomputed)) = plan::choose(config, device, plan::capacity(device))
+    {
+        unets.recompute(recomputed);
+    }
     let schedule = NoiseSchedule::new(&SchedulerConfig::load(&folder.part("scheduler")?)?)?;
     let objective = Objective::new(&schedule, &config.distillation, device)?;
     let tensors = given.step_tensors(&unets)?;

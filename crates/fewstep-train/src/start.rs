@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use fewstep_data::{Prepared, Resumed as DataResumed};
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
+use fewstep_models::unet::Recomputed;
 use fewstep_models::weights::Folder;
 use serde_json::json;
 use tch::{Device, Kind};
@@ -12,13 +13,14 @@ use crate::beginning::{self, Beginning};
 use crate::cache::Cache;
 use crate::checkpoint::Found;
 use crate::conditioning::Conditioner;
-use crate::config::{Config, MixedPrecision};
+use crate::config::{Config, GradientCheckpointing, MixedPrecision};
 use crate::data::data_config;
 use crate::draw::Draws;
 use crate::error::TrainError;
 use crate::metrics::{self, MetricsFile};
 use crate::micro_batch::{Preparer, Sizes};
 use crate::observer::{Event, Observer, Report, Start};
+use crate::out_of_memory::TooMuch;
 use crate::output::write_text;
 use crate::run_folder::RunFolder;
 use crate::saver::Saver;
@@ -27,7 +29,7 @@ use crate::step::Objective;
 use crate::student::{Architectures, Unets};
 use crate::trainer::Run;
 use crate::update::Updater;
-use crate::{device, fill, identity, memory, saved};
+use crate::{device, fill, identity, memory, plan, saved};
 
 /// What a run's folder holds when a run is started in it.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Run {
             observer.event(&Event::DataMoved(data.clone()));
         }
         let teacher = Folder::open(&config.teacher()?)?;
+        let chosen = outlook(config, device, observer)?;
         let scheduler = SchedulerConfig::load(&teacher.part("scheduler")?)?;
         let objective = Objective::new(&NoiseSchedule::new(&scheduler)?, &config.distillation, device)?;
         let preparer = Preparer {
@@ -84,7 +87,10 @@ impl Run {
                 samples,
             )));
         }
-        let unets = unets(&teacher, config, resumed, kind, device)?;
+        let mut unets = unets(&teacher, config, resumed, kind, device)?;
+        if let Some(recomputed) = chosen {
+            unets.recompute(recomputed);
+        }
         let updater = updater(&unets, config, resumed, total_steps)?;
 
         let metrics = records(config, resumed, &data)?;
@@ -119,6 +125,28 @@ impl Run {
             _lock: lock,
         })))
     }
+}
+
+/// Says whether the memory that there is will do, and what is computed again, if that is to be chosen.
+fn outlook(
+    config: &Config,
+    device: Device,
+    observer: &mut dyn Observer,
+) -> Result<Option<Recomputed>, TrainError> {
+    let choosing = config.run.gradient_checkpointing == GradientCheckpointing::Auto;
+    let (plan, recomputed) = match plan::choose(config, device, plan::capacity(device)) {
+        Ok(both) => both,
+        Err(error) if choosing => return Err(error),
+        // What is wrong with the model, its loading will say.
+        Err(_) => return Ok(None),
+    };
+    if choosing {
+        observer.event(&Event::Checkpointing(plan.checkpointed));
+    }
+    if let Some(too_much) = TooMuch::of(&plan, config) {
+        observer.event(&Event::TooMuch(Box::new(too_much)));
+    }
+    Ok(choosing.then_some(recomputed))
 }
 
 fn prepare(config: &Config, resumed: Option<&Found>) -> Result<(Prepared, DataResumed), TrainError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fewstep_models::adapters::{AdapterOptions, AdapterSet, Dropout, Targets};
 use fewstep_models::params::{Init, Layout, Weights};
-use fewstep_models::unet::{Recomputed, UNet2DConditionModel, UNetConfig};
+use fewstep_models::unet::{Piece, Recomputed, UNet2DConditionModel, UNetConfig};
 use fewstep_models::weights::Component;
 use tch::{Device, Kind, Tensor};
 
@@ -198,13 +198,8 @@ impl Unets {
                 ),
             });
             let pieces = architectures.unet().pieces();
-            let recomputed = match config.run.gradient_checkpointing {
-                GradientCheckpointing::Off => Recomputed::none(),
-                GradientCheckpointing::Pieces(count) => Recomputed::largest(&pieces, count as usize),
-                GradientCheckpointing::Full => Recomputed::largest(&pieces, pieces.len()),
-            };
             Unets {
-                recomputed,
+                recomputed: recomputed(config.run.gradient_checkpointing, &pieces),
                 architectures,
                 teacher,
                 student,
@@ -213,6 +208,11 @@ impl Unets {
             }
         })
         .map_err(TrainError::from)
+    }
+
+    /// Computes these pieces of the student again in backward passes, and no others.
+    pub(crate) fn recompute(&mut self, recomputed: Recomputed) {
+        self.recomputed = recomputed;
     }
 
     /// The student's and the target's network.
@@ -239,6 +239,15 @@ impl Unets {
             teacher: branch(&self.architectures.teacher, &self.teacher),
             target: branch(self.unet(), target),
         }
+    }
+}
+
+/// The pieces that an option names; [`crate::plan()`] chooses them for the one that names none.
+pub(crate) fn recomputed(option: GradientCheckpointing, pieces: &[Piece]) -> Recomputed {
+    match option {
+        GradientCheckpointing::Off | GradientCheckpointing::Auto => Recomputed::none(),
+        GradientCheckpointing::Pieces(count) => Recomputed::largest(pieces, count as usize),
+        GradientCheckpointing::Full => Recomputed::largest(pieces, pieces.len()),
     }
 }
 

@@ -98,7 +98,7 @@ fn gradient_checkpointing_changes_no_bit() {
             replay::step(&config, inputs).unwrap()
         };
         let plain = step("false");
-        for word in ["3", "full"] {
+        for word in ["3", "full", "auto"] {
             assert!(step(word) == plain, "{name} with {word}");
         }
     }

@@ -84,7 +84,8 @@ Three convolution_backward(const at::Tensor& grad, const at::Tensor& input, cons
   if (wanted[1] || wanted[2]) {
     of_weight = at::empty(weight.sizes(), grad.options(), format);
     of_bias = at::empty({weight.size(0)}, grad.options());
-    work(bytes_of(weight) + maps);
+    // In 16 bits it pads the input besides.
+    work(bytes_of(weight) + maps + (input.element_size() < 4 ? bytes_of(input) : 0));
   }
   return {of_input, wanted[1] ? of_weight : at::Tensor(), wanted[2] ? of_bias : at::Tensor()};
 }

@@ -53,7 +53,7 @@ mod tests {
         mixed.gelu("none")
     }
 
-    const SHAPES: [&[i64]; 4] = [&[2, 16, 24, 24], &[16], &[16, 16, 3, 3], &[16, 16]];
+    const SHAPES: [&[i64]; 4] = [&[2, 16, 48, 48], &[16], &[16, 16, 3, 3], &[16, 16]];
 
     /// What a meter shows after the way forward, and what it showed at most on the way back.
     fn metered(meter: &Meter, tensors: &[Tensor], whole: bool) -> (i64, i64) {
@@ -81,18 +81,25 @@ mod tests {
                 let hollow = SHAPES.map(|shape| leaf(hollow(shape, kind).unwrap()));
                 let (kept_hollow, peak_hollow) = metered(&meter, &hollow, whole);
                 assert!(kept > 100_000 || !whole);
-                // Statistics of norms are small, and not of one dtype everywhere. A piece that is computed again
-                // keeps its generator's state, which is no hollow tensor.
-                let close = |a: i64, b: i64| (a - b).abs() as f64 <= 0.03 * b as f64 + 5056.0;
+                // A piece that is computed again keeps its generator's state, which is no hollow tensor.
+                let close = |share: f64, a: i64, b: i64| (a - b).abs() as f64 <= share * b as f64 + 5056.0;
                 assert!(
-                    close(kept_hollow, kept),
+                    close(0.001, kept_hollow, kept),
                     "{kind:?} {whole}: keeps {kept_hollow}, really {kept}"
                 );
+                // Copies that oneDNN makes for a moment are its own in f32, and tensors of LibTorch's in bf16; kernels
+                // have small buffers besides.
+                let with_work = meter.peak_with_work().unwrap();
+                assert!(with_work >= peak_hollow);
+                let near = if peak > with_work {
+                    with_work
+                } else {
+                    peak.max(peak_hollow)
+                };
                 assert!(
-                    close(peak_hollow, peak),
-                    "{kind:?} {whole}: {peak_hollow}, really {peak}"
+                    close(0.06, near, peak),
+                    "{kind:?} {whole}: {peak_hollow} to {with_work}, really {peak}"
                 );
-                assert!(meter.peak_with_work().unwrap() >= meter.peak().unwrap());
             }
         }
     }

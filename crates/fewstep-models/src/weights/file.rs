@@ -94,6 +94,11 @@ impl TensorFile {
         &self.path
     }
 
+    /// Its bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.numel() as u64
+    }
+
     /// The names of its tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)

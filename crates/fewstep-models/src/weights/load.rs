@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use super::stored::Stored;
-use super::{Component, Mismatch, ModelError};
+use super::{Component, Mismatch, ModelError, TensorFile};
 use crate::params::{Layout, Weights};
 
 /// What a stored tensor is to a network.
@@ -31,6 +31,15 @@ impl Component {
     /// No safetensors there, a broken file, or tensors that are not the layout's: all of them in one error.
     pub fn load(&self, layout: &Arc<Layout>, kind: Kind, device: Device) -> Result<Weights, ModelError> {
         self.load_with(layout, kind, device, |name| Key::Is(name.to_owned()))
+    }
+
+    /// Bytes of the files with its weights.
+    ///
+    /// # Errors
+    /// No safetensors there, or a broken file.
+    pub fn stored_bytes(&self) -> Result<u64, ModelError> {
+        let stored = Stored::find(self.path())?;
+        Ok(stored.files.iter().map(TensorFile::len).sum())
     }
 
     /// Loads weights of which some are stored under other names; `key` says what each stored tensor is.

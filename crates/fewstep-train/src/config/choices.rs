@@ -149,6 +149,8 @@ pub enum GradientCheckpointing {
     Pieces(u32),
     /// All of them: the least memory.
     Full,
+    /// As few as the memory demands that there is, those first that save most for the time that they take.
+    Auto,
 }
 
 impl Word for GradientCheckpointing {
@@ -158,8 +160,9 @@ impl Word for GradientCheckpointing {
         match word {
             "false" => Ok(GradientCheckpointing::Off),
             "full" | "true" => Ok(GradientCheckpointing::Full),
+            "auto" => Ok(GradientCheckpointing::Auto),
             number => number.parse().map(GradientCheckpointing::Pieces).map_err(|_| {
-                format!("`{word}` is not full, false, or a number of residual and transformer blocks")
+                format!("`{word}` is not full, auto, false, or a number of residual and transformer blocks")
             }),
         }
     }
@@ -168,6 +171,7 @@ impl Word for GradientCheckpointing {
         match self {
             GradientCheckpointing::Off => "false".to_owned(),
             GradientCheckpointing::Full => "full".to_owned(),
+            GradientCheckpointing::Auto => "auto".to_owned(),
             GradientCheckpointing::Pieces(count) => count.to_string(),
         }
     }

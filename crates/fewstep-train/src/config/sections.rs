@@ -139,8 +139,9 @@ sections! {
         /// Let f32 matrix products on CUDA round their inputs to TF32: faster, with 10 bits of mantissa.
         allow_tf32: bool = false,
         /// Keep less of the forward pass in memory and compute it again in the backward pass: all residual and
-        /// transformer blocks (full, also without a value), or the given number of them, those with the largest
-        /// feature maps first. It takes time, and changes no bit of any gradient.
+        /// transformer blocks (full, also without a value), the given number of them, those with the largest feature
+        /// maps first, or only as many as the memory demands that there is (auto). It takes time, and changes no bit
+        /// of any gradient.
         gradient_checkpointing: GradientCheckpointing = GradientCheckpointing::Off,
         /// Fused attention is always on: accepted so that the reference's command lines work.
         enable_xformers_memory_efficient_attention: bool = false,

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fewstep_train::config::{Config, Method};
-use fewstep_train::{Ending, Event, MemoryPlan, Observer, Report, Skip, Skipped, Start, StepMetrics, Stop};
+use fewstep_train::{
+    Checkpointed, Ending, Event, MemoryPlan, Observer, Report, Skip, Skipped, Start, StepMetrics, Stop,
+    TooMuch,
+};
+use tch::Device;
 
 use crate::failure;
 use crate::progress::{Progress, Speaker};
@@ -20,7 +24,7 @@ use crate::train_flags::TrainFlags;
 pub(crate) struct Args {
     #[command(flatten)]
     flags: TrainFlags,
-    /// Print the resolved configuration and what the run would hold in memory, and do nothing else
+    /// Print the resolved configuration and the memory that the run would take, phase by phase, and do nothing else
     #[arg(long)]
     dry_run: bool,
 }
@@ -56,6 +60,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         let plan = fewstep_train::plan(&config)?;
         terminal::result(&format!("{}\n{}", config.to_toml()?, comment(&plan)));
+        if let Some(too_much) = TooMuch::of(&plan, &config) {
+            terminal::note(&format!("warning: {too_much}"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let stop = Stop::on_signals().context("Ctrl-C and SIGTERM cannot be caught")?;
@@ -81,24 +88,41 @@ const SIGINT: i32 = 2;
 
 /// The plan as comments, so that what `--dry_run` prints is a configuration file.
 fn comment(plan: &MemoryPlan) -> String {
-    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let row = |what: &str, bytes: u64| format!("#   {what:<34}{:>12.1} MB\n", bytes as f64 / 1e6);
     let mut text = format!(
         "# {} optimiser steps of {} samples; {} trainable parameters\n# held for the whole run:\n",
         plan.steps, plan.samples_per_step, plan.trainable
     );
     for holding in &plan.holdings {
-        text.push_str(&format!(
-            "#   {:<28}{:>14}\n",
-            holding.what,
-            megabytes(holding.bytes)
-        ));
+        text += &row(&holding.what, holding.bytes);
     }
-    text.push_str(&format!(
-        "#   {:<28}{:>14}, and activations besides",
-        "together",
-        megabytes(plan.bytes())
-    ));
-    text
+    text += &row("together", plan.held());
+    text += "# on top of that at most, one phase of a step after another:\n";
+    for phase in &plan.phases {
+        text += &row(phase.what, phase.bytes);
+    }
+    text += &format!("# of which, with {}:\n", checkpointing(plan.checkpointed));
+    text += &row("activations for the backward pass", plan.activations);
+    text += &row("gradients of a step", plan.gradients);
+    text += "# on the host, besides tensors, and without the encoded pictures of the shuffle window:\n";
+    text += &row("the process itself", plan.process);
+    text += &row("pictures decoded ahead", plan.pictures_ahead);
+    text += &row("kept by the allocator, unused", plan.not_reused);
+    text += "# planned peak:\n";
+    text += &row(&format!("of a step, on {:?}", plan.device), plan.peak());
+    if plan.checkpoint_copy > 0 {
+        text += &row("and a copy for checkpoints, on the host", plan.checkpoint_copy);
+    }
+    if plan.device == Device::Cpu && plan.loading > plan.peak() {
+        text += &row("while loading, the mapped file too", plan.loading);
+    }
+    text.trim_end().to_owned()
+}
+
+/// How much is computed again, as a part of a sentence.
+fn checkpointing(checkpointed: Checkpointed) -> String {
+    let Checkpointed { pieces, of, .. } = checkpointed;
+    format!("gradient checkpointing of {pieces} of {of} pieces")
 }
 
 /// Shows a person what the run tells it.
@@ -186,6 +210,8 @@ fn describe(event: &Event) -> String {
                 moved_to.display()
             )
         }
+        Event::Checkpointing(checkpointed) => checkpointing(*checkpointed),
+        Event::TooMuch(too_much) => format!("warning: {too_much}"),
         Event::Cache(estimate) => estimate.to_string(),
         Event::CacheNote(note) => format!("warning: {note}"),
         Event::NoLock { folder, reason } => format!(
