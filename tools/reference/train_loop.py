@@ -1,10 +1,12 @@
-"""The reference's full-UNet distillation as a plain loop, for timing fewstep against it on the same work.
+"""The reference's distillation as a plain loop, for timing fewstep against it on the same work.
 
     python tools/reference/train_loop.py --pretrained_teacher_model DIR --train_shards a.tar b.tar
 
-It does a step as the reference does: captions and pixels encoded on the fly, the teacher run twice, a target
-pass for every sample, f32 weights under autocast, AdamW and a moving average of all weights. The flags have
-the reference's names. Each step's loss and seconds are a line of `--output`; their median ends the run.
+It does a step as the reference does: captions and pixels encoded on the fly, the student first, then the
+teacher twice and a target pass for every sample, f32 weights under autocast, AdamW, and with `--method full`
+a moving average of all weights; with `--method lora` student and teacher are two networks and the target is
+the student. The flags have the reference's names. Each step's loss, seconds and end (Unix time) are a line of
+`--output`; their median ends the run.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from diffusers import StableDiffusionPipeline
 from peer.data import batches
 from peer.loop import Settings, train
 from peer.quiet import hush
-from peer.step import Distiller, Inputs, Objective, make_student
+from peer.step import Adapters, Distiller, Inputs, Objective, make_lora_student, make_student
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
@@ -67,6 +69,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pretrained_teacher_model", type=Path, required=True)
     parser.add_argument("--train_shards", type=Path, nargs="+", required=True)
     parser.add_argument("--output", type=Path, help="a JSON line for each step; none when left out")
+    parser.add_argument("--method", choices=("full", "lora"), default="full")
+    parser.add_argument("--cast_teacher_unet", action="store_true", help="the teacher in the compute dtype")
+    parser.add_argument("--lora_rank", type=int, default=64)
+    parser.add_argument("--lora_alpha", type=float, default=64.0)
     parser.add_argument("--resolution", type=int, default=512)
     parser.add_argument("--train_batch_size", type=int, default=16)
     parser.add_argument("--max_train_steps", type=int, default=20)
@@ -94,23 +100,34 @@ def main() -> None:
     dtype = DTYPES[options.mixed_precision]
     teacher = StableDiffusionPipeline.from_pretrained(options.pretrained_teacher_model, safety_checker=None)
     goal = Objective(options.num_ddim_timesteps, 10.0, options.loss_type, options.huber_c)
-    student = make_student(teacher.unet, options.unet_time_cond_proj_dim)
+    if options.method == "lora":
+        student = make_lora_student(teacher.unet, Adapters(options.lora_rank, options.lora_alpha))
+    else:
+        student = make_student(teacher.unet, options.unet_time_cond_proj_dim)
+    if options.cast_teacher_unet:
+        teacher.unet.to(dtype)
     distiller = Distiller(teacher.scheduler.config, teacher.unet, student, goal)
     conditioner = Conditioner(teacher, dtype, goal)
     stream = batches(options.train_shards, options.train_batch_size, options.resolution, options.seed)
     times: list[float] = []
+    ends: list[float] = []
+
+    def note() -> None:
+        times.append(time.perf_counter())
+        ends.append(time.time())
 
     def prepared() -> Iterator[Inputs]:
         for _ in range(options.max_train_steps):
-            times.append(time.perf_counter())
+            note()
             yield conditioner.inputs(*next(stream), options.w_min, options.w_max)
-        times.append(time.perf_counter())
+        note()
 
     settings = Settings(learning_rate=options.learning_rate, ema_decay=options.ema_decay)
     precision = partial(torch.autocast, "cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32)
     history = train(distiller, prepared(), settings, precision)
     seconds = [end - start for start, end in zip(times, times[1:], strict=False)]
-    lines = [entry | {"seconds": spent} for entry, spent in zip(history, seconds, strict=True)]
+    measured = zip(history, seconds, ends[1:], strict=True)
+    lines = [entry | {"seconds": spent, "time": end} for entry, spent, end in measured]
     if options.output:
         options.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
     median = statistics.median(seconds[1:] or seconds)

@@ -72,6 +72,12 @@ enum Chore {
     Check,
     /// Ask the advisory database about the dependencies (needs cargo-deny and the open internet)
     Audit,
+    /// Time a training step against the reference's, in turns (needs its packages; most of an hour)
+    Bench {
+        /// Passed on to tools/reference/bench_train.py, as --rounds or --methods
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Time the data path against the reference's, one core each (needs its packages)
     BenchData {
         /// Passed on to tools/reference/bench_data.py
@@ -113,6 +119,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Fuzz { target, minutes } => fuzz::fuzz(target.as_deref(), minutes),
         Chore::Check => check::check(),
         Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
+        Chore::Bench { args } => run::bench(&args),
         Chore::BenchData { args } => run::bench_data(&args),
         Chore::CheckMemory { model } => memory::check(&model),
         Chore::Fixtures => run::reference("make_fixtures.py", &[]),

@@ -115,6 +115,17 @@ pub(crate) fn parity(args: &[String]) -> Result<()> {
     reference("check_recipes.py", &["--fewstep", &*program])
 }
 
+/// A training step of the reference and ours, in turns on the same model.
+pub(crate) fn bench(args: &[String]) -> Result<()> {
+    setup::ensure()?;
+    command("cargo", &["build", "--release", "--package", "fewstep"])?;
+    let program = target().join("release").join("fewstep");
+    let program = program.to_string_lossy();
+    let mut all = vec!["--fewstep", &*program];
+    all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
+    reference("bench_train.py", &all)
+}
+
 /// The data path of the reference and ours, in turns on the same shards.
 pub(crate) fn bench_data(args: &[String]) -> Result<()> {
     command(

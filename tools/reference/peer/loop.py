@@ -41,7 +41,7 @@ def train(
     `precision` makes the context of one forward pass. Autocast keeps its casts of the weights until it is
     left, so a context around the whole loop would train with the weights of the first step.
     """
-    parameters = list(distiller.student.parameters())
+    parameters = [parameter for parameter in distiller.student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
@@ -57,6 +57,7 @@ def train(
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        move_target(distiller, settings.ema_decay)
+        if distiller.target is not distiller.student:
+            move_target(distiller, settings.ema_decay)
         history.append({"loss": loss.item(), "grad_norm": norm.item()})
     return history

@@ -116,6 +116,11 @@ def make_lora_student(teacher: UNet2DConditionModel, adapters: Adapters) -> UNet
     return student
 
 
+def is_adapted(student: UNet2DConditionModel) -> bool:
+    """Whether a student is adapters on a frozen network."""
+    return getattr(student, "peft_config", None) is not None
+
+
 def trained(student: UNet2DConditionModel) -> dict[str, torch.nn.Parameter]:
     """Return the parameters that are trained, under the names of `fewstep debug step`."""
     return {
@@ -131,13 +136,17 @@ class Distiller:
     def __init__(
         self, config: dict, teacher: UNet2DConditionModel, student: UNet2DConditionModel, objective: Objective
     ) -> None:
-        """Take the scheduler's configuration and the networks; the target starts as the student."""
+        """Take the scheduler's configuration and the networks; the target starts as the student.
+
+        Where the student is a whole network the target is a copy of it, to be averaged. Adapters have no such
+        copy in the reference: their target is the student itself.
+        """
         self.schedule = Schedule.from_config(config)
         self.solver = DdimSolver.of(self.schedule, objective.num_ddim_timesteps)
         self.objective = objective
         self.teacher = teacher.requires_grad_(False).eval()
         self.student = student.train()
-        self.target = copy.deepcopy(student).requires_grad_(False)
+        self.target = student if is_adapted(student) else copy.deepcopy(student).requires_grad_(False)
 
     def consistency(
         self, unet: UNet2DConditionModel, z: torch.Tensor, t: torch.Tensor, cond: torch.Tensor, inputs: Inputs
