@@ -73,12 +73,12 @@ static PATTERNS: LazyLock<Vec<(Regex, Replace)>> = LazyLock::new(|| {
         ),
         // --password value, --token='value', -u user:password
         (
-            r#"(^|\s)(--?[A-Za-z][A-Za-z0-9-]*)([\s=]+)("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)"#,
+            r#"(^|\s)(--?[A-Za-z][A-Za-z0-9-]*)([\s=]+)((?:"[^"]*"|'[^']*'|[^\s"'-])(?:"[^"]*"|'[^']*'|[^\s"'])*)"#,
             option_masked,
         ),
-        // NAME=value
+        // NAME=value, also in parts, as the shell reads them: NAME="one"two
         (
-            r#"(^|[\s;:"'(])([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"|'[^']*'|[^\s;&"']+)"#,
+            r#"(^|[\s;:"'(])([A-Za-z_][A-Za-z0-9_]*)=((?:"[^"]*"|'[^']*'|[^\s;&"'])+)"#,
             secret_value_masked,
         ),
         (
@@ -198,6 +198,8 @@ mod tests {
                 "pipe:curl -H 'Accept: text/plain' https://h/1.tar",
                 "pipe:curl -H 'Accept: text/plain' https://h/1.tar",
             ),
+            ("pipe:sig=\"one\"two'three' get x", "pipe:sig=*** get x"),
+            ("pipe:get --password 'one'two x", "pipe:get --password *** x"),
             (
                 "pipe:curl -u me:pass https://auth-token:8080/1.tar",
                 "pipe:curl -u *** https://auth-token:8080/1.tar",

@@ -166,6 +166,18 @@ fn what_the_library_panics_on_is_an_error_or_a_drop() {
 }
 
 #[test]
+fn a_dictionary_holds_no_more_than_its_bytes() {
+    let bytes = std::fs::read(Path::new(FOUND).join("dictionary-beyond-its-bytes")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("metadata.parquet"), &bytes).unwrap();
+    let text = Loader::new(config(folder.path())).unwrap_err().to_string();
+    assert!(
+        text.contains("metadata.parquet") && text.contains("a dictionary says that it holds"),
+        "{text}"
+    );
+}
+
+#[test]
 fn metadata_may_be_a_parquet_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = |file: &str| folder.path().join(file);

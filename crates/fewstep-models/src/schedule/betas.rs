@@ -47,7 +47,7 @@ pub(super) fn betas(config: &SchedulerConfig) -> Result<Vec<f32>, ScheduleError>
     };
     check(&betas)?;
     if config.rescale_betas_zero_snr {
-        rescale_to_zero_terminal_snr(&mut betas);
+        rescale_to_zero_terminal_snr(&mut betas)?;
     }
     Ok(betas)
 }
@@ -111,12 +111,26 @@ fn squared_cosine(steps: usize) -> Vec<f32> {
 ///
 /// The roots are LibTorch's, which are up to 1 ulp off. With exact ones the first abar comes out 1 ulp away;
 /// where it is close to 1 that moves sqrt(1 - abar), on which the solver's last step stands, by a thousandth.
-fn rescale_to_zero_terminal_snr(betas: &mut [f32]) {
+///
+/// # Errors
+/// The signal does not fall from the first timestep to the last: there is nothing to stretch.
+fn rescale_to_zero_terminal_snr(betas: &mut [f32]) -> Result<(), ScheduleError> {
     let mut roots = alphas_cumprod(betas);
     let count = roots.len();
     Tensor::from_slice(&roots).sqrt().copy_data(&mut roots, count);
-    let (Some(&first), Some(&last)) = (roots.first(), roots.last()) else {
-        return;
+    let (first, last) = match (roots.first(), roots.last()) {
+        (Some(&first), Some(&last)) if first > last => (first, last),
+        _ => {
+            return Err(ScheduleError::Option {
+                key: "rescale_betas_zero_snr",
+                value: "true".to_owned(),
+                wanted: format!(
+                    "it needs a signal that falls, and that of this schedule is the same at its first and at its \
+                     last timestep ({} in all)",
+                    roots.len()
+                ),
+            });
+        }
     };
     let scale = first / (first - last);
     for root in &mut roots {
@@ -128,4 +142,5 @@ fn rescale_to_zero_terminal_snr(betas: &mut [f32]) {
         *beta = 1.0 - alpha_bar / before;
         before = alpha_bar;
     }
+    Ok(())
 }

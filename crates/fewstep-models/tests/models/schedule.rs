@@ -273,6 +273,8 @@ fn what_cannot_be_is_refused_by_name() {
     let zero_snr = json!({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
         "rescale_betas_zero_snr": true});
     assert!(refused(zero_snr).contains("no signal left at timestep 999"));
+    let one_timestep = json!({"num_train_timesteps": 1, "rescale_betas_zero_snr": true});
+    assert!(refused(one_timestep).contains("needs a signal that falls"));
     assert!(refused(json!({"beta_schedule": "laplace"})).contains("`beta_schedule` is \"laplace\""));
     assert!(refused(json!({"prediction_type": "flow"})).contains("`prediction_type` is \"flow\""));
     assert!(refused(json!({"beta_start": "x"})).contains("`beta_start` is \"x\""));

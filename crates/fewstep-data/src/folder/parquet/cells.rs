@@ -1,11 +1,13 @@
 //! One column of a row group as cells: for each row the values in it. It knows nothing of pictures.
 
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::basic::Type as Physical;
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::RowGroupReader;
 
 use super::contained::contained;
+use super::pages::Pages;
 
 /// A column of byte strings, read on and on.
 pub(super) struct Cells {
@@ -26,14 +28,15 @@ impl Cells {
     /// It cannot be read, or holds no byte strings.
     pub(super) fn new(group: &dyn RowGroupReader, column: usize) -> Result<Self, ParquetError> {
         let descriptor = group.metadata().schema_descr().column(column);
-        match contained(|| group.get_column_reader(column))? {
-            ColumnReader::ByteArrayColumnReader(reader) => Ok(Cells {
-                reader,
-                whole: descriptor.max_def_level(),
-                lists: descriptor.max_rep_level() > 0,
-            }),
-            _ => Err(ParquetError::General("the column holds no byte strings".into())),
+        if descriptor.physical_type() != Physical::BYTE_ARRAY {
+            return Err(ParquetError::General("the column holds no byte strings".into()));
         }
+        let pages = Pages(contained(|| group.get_column_page_reader(column))?);
+        Ok(Cells {
+            whole: descriptor.max_def_level(),
+            lists: descriptor.max_rep_level() > 0,
+            reader: ColumnReaderImpl::new(descriptor, Box::new(pages)),
+        })
     }
 
     /// Passes over `rows` cells: where the file says how many rows a page has, whole pages are not even decompressed.

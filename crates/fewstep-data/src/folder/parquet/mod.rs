@@ -6,6 +6,7 @@
 mod cells;
 mod contained;
 mod lines;
+mod pages;
 mod rows;
 
 pub(super) use lines::lines;
