@@ -19,7 +19,6 @@ fn main() -> Result<(), VarError> {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .files([
-            "csrc/conv.cpp",
             "csrc/guard.cpp",
             "csrc/lists.cpp",
             "csrc/memory.cpp",

@@ -52,14 +52,6 @@ unsafe extern "C" {
         drop: unsafe extern "C" fn(*mut c_void),
         output: *mut *mut c_void,
     ) -> *mut c_char;
-    pub(crate) fn fewstep_conv2d(
-        x: *mut c_void,
-        weight: *mut c_void,
-        bias: *mut c_void,
-        stride: i64,
-        padding: i64,
-        output: *mut *mut c_void,
-    ) -> *mut c_char;
     pub(crate) fn fewstep_meter_start(counted: c_int, output: *mut *mut c_void) -> *mut c_char;
     pub(crate) fn fewstep_meter_read(
         meter: *const c_void,

@@ -1,7 +1,6 @@
 //! What tch lacks of LibTorch, and fewstep needs: loading CUDA at run time, guards that survive a panic,
 //! optimiser operations over whole lists of tensors, pieces of a network that are computed again on the way back, a
-//! convolution with a faster way back, a device's memory figures, meters of what tensors take, and tensors without
-//! memory to rehearse with.
+//! device's memory figures, meters of what tensors take, and tensors without memory to rehearse with.
 //!
 //! The only crate with `unsafe` and C++. It knows nothing of models or training: tensors in, tensors out.
 
@@ -14,14 +13,11 @@ pub mod grad;
 pub mod lists;
 pub mod recompute;
 
-mod conv;
-
 pub mod allocator;
 pub mod device;
 pub mod meter;
 pub mod rehearsal;
 
-pub use conv::conv2d;
 pub use error::{TorchError, catch};
 pub use grad::NoGrad;
 pub use meter::Meter;

@@ -2,8 +2,6 @@
 
 use tch::{Kind, Tensor};
 
-use crate::layers::convolve;
-
 /// What is added to the output of a linear map or a convolution: `scale * B(A(dropout(x)))`.
 #[derive(Debug)]
 pub struct LowRank {
@@ -36,8 +34,12 @@ impl LowRank {
 
     /// What it adds to a convolution of `x`: `[B, inputs, H, W]` to `[B, outputs, H', W']`.
     pub fn conv2d(&self, x: &Tensor, stride: i64, padding: i64) -> Tensor {
-        let inner = convolve(&self.kept(x), &self.a, None, stride, padding);
-        convolve(&self.scaled(inner), &self.b, None, 1, 0)
+        let none = None::<&Tensor>;
+        let inner = self
+            .kept(x)
+            .conv2d(&self.a, none, [stride; 2], [padding; 2], [1, 1], 1);
+        self.scaled(inner)
+            .conv2d(&self.b, none, [1, 1], [0, 0], [1, 1], 1)
     }
 
     /// The change of the weight that does the same: `scale * B A`, `[outputs, inputs, ..]` f32.

@@ -42,20 +42,15 @@ impl Conv2d {
     /// Applies the convolution, with the adapters attached to it.
     pub fn forward(&self, weights: &Weights, x: &Tensor) -> Tensor {
         let bias = self.bias.map(|slot| &weights[slot]);
-        let y = convolve(x, &weights[self.weight], bias, self.stride, self.padding);
+        let y = x.conv2d(
+            &weights[self.weight],
+            bias,
+            [self.stride; 2],
+            [self.padding; 2],
+            [1, 1],
+            1,
+        );
         let adapters = weights.adapters(self.weight).iter();
         adapters.fold(y, |y, adapter| y + adapter.conv2d(x, self.stride, self.padding))
     }
-}
-
-/// A convolution as LibTorch does it, on the CPU with a faster way back. Like tch's own operators it panics where
-/// LibTorch refuses: whoever runs a network stands behind `catch`.
-pub(crate) fn convolve(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    stride: i64,
-    padding: i64,
-) -> Tensor {
-    libtorch_ext::conv2d(x, weight, bias, stride, padding).unwrap_or_else(|error| panic!("{error}"))
 }

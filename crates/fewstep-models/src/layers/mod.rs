@@ -6,7 +6,6 @@ mod linear;
 mod norm;
 
 pub use conv::Conv2d;
-pub(crate) use conv::convolve;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
 
