@@ -104,26 +104,15 @@ pub(crate) fn reference(script: &str, args: &[&str]) -> Result<()> {
 
 /// Random models, LoRA files and whole trainings through the reference and through our own binary.
 pub(crate) fn parity(args: &[String]) -> Result<()> {
-    setup::ensure()?;
-    command("cargo", &["build", "--release", "--package", "fewstep"])?;
-    let program = target().join("release").join("fewstep");
-    let program = program.to_string_lossy();
-    let mut all = vec!["--fewstep", &*program];
-    all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
-    reference("check_unseen.py", &all)?;
-    reference("check_lora.py", &["--fewstep", &*program])?;
-    reference("check_recipes.py", &["--fewstep", &*program])
+    let program = built()?;
+    reference_of(&program, "check_unseen.py", args)?;
+    reference_of(&program, "check_lora.py", &[])?;
+    reference_of(&program, "check_recipes.py", &[])
 }
 
 /// A training step of the reference and ours, in turns on the same model.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
-    setup::ensure()?;
-    command("cargo", &["build", "--release", "--package", "fewstep"])?;
-    let program = target().join("release").join("fewstep");
-    let program = program.to_string_lossy();
-    let mut all = vec!["--fewstep", &*program];
-    all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
-    reference("bench_train.py", &all)
+    reference_of(&built()?, "bench_train.py", args)
 }
 
 /// The data path of the reference and ours, in turns on the same shards.
@@ -139,11 +128,26 @@ pub(crate) fn bench_data(args: &[String]) -> Result<()> {
             "throughput",
         ],
     )?;
-    let program = target().join("release/examples/throughput");
+    reference_of(
+        &target().join("release/examples/throughput"),
+        "bench_data.py",
+        args,
+    )
+}
+
+/// The program `fewstep`, built as its users have it.
+fn built() -> Result<PathBuf> {
+    setup::ensure()?;
+    command("cargo", &["build", "--release", "--package", "fewstep"])?;
+    Ok(target().join("release").join("fewstep"))
+}
+
+/// A script of tools/reference that is given a program of ours, and what else the caller of the chore says.
+fn reference_of(program: &Path, script: &str, args: &[String]) -> Result<()> {
     let program = program.to_string_lossy();
     let mut all = vec!["--fewstep", &*program];
     all.extend(args.iter().map(String::as_str).filter(|&arg| arg != "--"));
-    reference("bench_data.py", &all)
+    reference(script, &all)
 }
 
 /// FEWSTEP_REFERENCE_PYTHON, the checkout's own environment, or whatever `python3` is.

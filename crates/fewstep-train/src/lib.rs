@@ -65,6 +65,9 @@ mod out_of_memory;
 pub mod plan;
 pub mod replay;
 
+#[cfg(test)]
+mod tiny;
+
 pub use config::{Config, ConfigError};
 pub use data::data_config;
 pub use error::{Left, TrainError};

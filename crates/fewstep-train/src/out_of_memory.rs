@@ -183,20 +183,7 @@ fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(flags: &[(&str, &str)]) -> Config {
-        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/tiny-sd");
-        let mut config = Config::default();
-        let given = [
-            ("pretrained_teacher_model", model),
-            ("max_train_steps", "5"),
-            ("device", "cpu"),
-        ];
-        for (name, word) in given.iter().chain(flags) {
-            config.set(name, &[(*word).to_owned()]).unwrap();
-        }
-        config
-    }
+    use crate::tiny::config;
 
     /// What LibTorch says on a card that is full, shortened.
     const FULL_CARD: &str = "CUDA out of memory. Tried to allocate 1.25 GiB. GPU 0 has a total capacity of 23.64 GiB of \

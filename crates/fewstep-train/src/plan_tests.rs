@@ -1,0 +1,131 @@
+//! What the plan of a run holds, and what it makes the run compute again.
+
+use super::*;
+use crate::tiny;
+use fewstep_models::unet::UNetInput;
+use tch::Tensor;
+
+#[test]
+fn the_plan_counts_masters_copies_and_states() {
+    let bytes = |precision: &str| {
+        let config = tiny::config(&[("mixed_precision", precision)]);
+        let plan = plan(&config).unwrap();
+        let of = |what: &str| plan.holdings.iter().find(|h| h.what == what).map(|h| h.bytes);
+        let student = plan.trainable;
+        // The student has the teacher's parameters and a projection of 256 to 8.
+        let number = if precision == "no" { 4 } else { 2 };
+        assert_eq!(of("teacher"), Some(number * (student - 8 * 256)));
+        assert_eq!(of("student, f32 masters"), Some(4 * student));
+        assert_eq!(of("AdamW's two moments"), Some(8 * student));
+        assert_eq!(
+            of("target, bf16 copy"),
+            (precision == "bf16").then_some(2 * student)
+        );
+        assert_eq!((plan.steps, plan.samples_per_step), (5, 16));
+        plan.held()
+    };
+    for precision in ["no", "bf16"] {
+        assert!(bytes(precision) > 0);
+    }
+}
+
+fn config(flags: &[(&str, &str)]) -> Config {
+    let small = [("resolution", "128"), ("train_batch_size", "2")];
+    tiny::config(&[&small, flags].concat())
+}
+
+fn chosen(flags: &[(&str, &str)], capacity: Option<u64>) -> MemoryPlan {
+    choose(&config(flags), Device::Cpu, capacity).unwrap().0
+}
+
+#[test]
+fn only_as_much_is_computed_again_as_memory_demands() {
+    let off = chosen(&[], None);
+    let full = chosen(&[("gradient_checkpointing", "full")], None);
+    assert_eq!(off.checkpointed.pieces, 0);
+    assert_eq!(full.checkpointed.pieces, full.checkpointed.of);
+    assert!(full.peak() < off.peak() && full.activations < off.activations / 3);
+
+    let auto = |capacity: u64| chosen(&[("gradient_checkpointing", "auto")], Some(capacity));
+    let needs = |plan: &MemoryPlan| (plan.peak() as f64 * (1.0 + MARGIN)).ceil() as u64;
+    assert_eq!(auto(needs(&off)).checkpointed.pieces, 0);
+    let mut before = 0;
+    for share in [0.9, 0.5, 0.1] {
+        let between = needs(&full) as f64 + share * (needs(&off) - needs(&full)) as f64;
+        let plan = auto(between as u64);
+        assert!(plan.fits(), "{share}: {plan:?}");
+        assert!(plan.checkpointed.pieces > before, "{share}");
+        assert!(plan.peak() < off.peak());
+        before = plan.checkpointed.pieces;
+    }
+    let too_little = auto(needs(&full) / 2);
+    assert!(!too_little.fits());
+    assert!(too_little.checkpointed.pieces >= before);
+    assert!(too_little.peak() <= full.peak() + full.peak() / 100);
+}
+
+#[test]
+fn a_chosen_set_of_pieces_changes_no_bit_of_a_gradient() {
+    tch::set_num_threads(1);
+    let config = config(&[("gradient_checkpointing", "auto")]);
+    let (off, full) = (
+        chosen(&[], None),
+        chosen(&[("gradient_checkpointing", "full")], None),
+    );
+    let middle = ((off.peak() + full.peak()) as f64 / 2.0 * (1.0 + MARGIN)) as u64;
+    let (plan, recomputed) = choose(&config, Device::Cpu, Some(middle)).unwrap();
+    assert!(plan.checkpointed.pieces > 0 && plan.checkpointed.pieces < plan.checkpointed.of);
+    let folder = Folder::open(&config.teacher().unwrap()).unwrap();
+    let unet = folder.component("unet").unwrap();
+    let unets = student::Unets::from_teacher(&unet, &config, Kind::Float, Device::Cpu).unwrap();
+    let gradients = |recomputed: &Recomputed| {
+        let network = unets.unet();
+        let numbers = |shape: &[i64]| {
+            let count: i64 = shape.iter().product();
+            (Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.37)
+                .sin()
+                .view(shape)
+        };
+        let weights = unets.student.compute();
+        let input = UNetInput {
+            sample: &numbers(&[2, 4, 16, 16]),
+            timestep: &Tensor::from_slice(&[19i64, 999]),
+            encoder_hidden_states: &numbers(&[2, 7, network.config().context_dim().unwrap()]),
+            timestep_cond: None,
+            added: None,
+        };
+        let output = network.forward_recomputing(weights, &input, recomputed);
+        let mut gradients = crate::optimizer::Gradients::default();
+        gradients
+            .add(&output.square().mean(Kind::Float), weights)
+            .unwrap();
+        gradients
+    };
+    let (plain, again) = (gradients(&Recomputed::none()), gradients(&recomputed));
+    assert!(plain.tensors().iter().zip(again.tensors()).all(|(a, b)| a == b));
+}
+
+#[test]
+fn gradients_of_earlier_micro_batches_are_there_in_all_phases() {
+    let (one, two) = (
+        chosen(&[], None),
+        chosen(&[("gradient_accumulation_steps", "2")], None),
+    );
+    for (once, twice) in one.phases.iter().zip(&two.phases).take(4) {
+        assert_eq!(twice.bytes, once.bytes + two.gradients, "{}", once.what);
+    }
+    assert!(two.peak() > one.peak());
+}
+
+#[test]
+fn the_largest_models_are_planned_without_their_memory() {
+    // The tiny teacher at a size that no machine has room for.
+    let plan = chosen(
+        &[("resolution", "8192"), ("train_batch_size", "64")],
+        Some(1 << 40),
+    );
+    assert!(plan.peak() > 1 << 40 && !plan.fits());
+    let text = crate::TooMuch::of(&plan, &config(&[])).unwrap().to_string();
+    assert!(text.contains("there are 1099.5 GB for it"), "{text}");
+    assert!(text.contains("To make it fit"), "{text}");
+}
