@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{command, root, say, target};
-use crate::setup;
+use crate::run::{built, root, say, target};
 
 /// How far a plan may be off.
 const TOLERANCE: f64 = 0.1;
@@ -45,9 +44,8 @@ const RUNS: [(&str, &[&str]); 4] = [
 
 /// Trains the model in a folder for two steps in several ways, and prints planned and taken memory of each.
 pub(crate) fn check(model: &Path) -> Result<()> {
-    setup::ensure()?;
-    command("cargo", &["build", "--release", "--package", "fewstep"])?;
-    let program = target().join("release").join("fewstep");
+    let program = built()?;
+    let log = target().join("check-memory.log");
     let out = target().join("check-memory");
     let mut off = Vec::new();
     say(&format!(
@@ -83,7 +81,8 @@ pub(crate) fn check(model: &Path) -> Result<()> {
                 fs::remove_dir_all(&out).with_context(|| format!("removing {}", out.display()))?;
             }
             let begun = std::time::Instant::now();
-            let taken = taken(train().stderr(Stdio::null()).spawn()?)?;
+            let taken = taken(train().stderr(fs::File::create(&log)?).spawn()?)
+                .with_context(|| format!("what it said is in {}", log.display()))?;
             let share = planned / taken - 1.0;
             let seconds = begun.elapsed().as_secs_f64();
             say(&format!(

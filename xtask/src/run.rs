@@ -136,7 +136,7 @@ pub(crate) fn bench_data(args: &[String]) -> Result<()> {
 }
 
 /// The program `fewstep`, built as its users have it.
-fn built() -> Result<PathBuf> {
+pub(crate) fn built() -> Result<PathBuf> {
     setup::ensure()?;
     command("cargo", &["build", "--release", "--package", "fewstep"])?;
     Ok(target().join("release").join("fewstep"))
