@@ -24,6 +24,7 @@ KINDS = (
     "ddim",
     "maths",
     "optimizer",
+    "eight_bits",
     "step",
     "loop",
     "pipeline",

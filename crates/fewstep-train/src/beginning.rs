@@ -46,6 +46,13 @@ pub(crate) fn look(config: &Config, total_steps: u64) -> Result<Beginning, Train
             None => Ok(Beginning::Start),
         };
     };
+    let eight_bits = identity::in_eight_bits(&found.state.config);
+    if eight_bits != identity::in_eight_bits(&identity) {
+        return Err(TrainError::OtherMoments {
+            checkpoint: found.checkpoint.path,
+            eight_bits,
+        });
+    }
     let differences = identity::differences(&found.state.config, &identity);
     if wanted.is_none() && !differences.is_empty() {
         return Err(TrainError::OtherRun {

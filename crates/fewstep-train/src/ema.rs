@@ -6,14 +6,33 @@ use tch::Tensor;
 use crate::error::TrainError;
 use crate::precision::Mastered;
 
-/// theta- <- mu theta- + (1 - mu) theta, in f32 and in place; then the target's compute copy is written. Where the
-/// scalar `skip` is 1 the student was not changed, and the target stays as it is too.
-///
-/// # Errors
-/// What LibTorch refuses: networks of different shapes.
-pub fn update(target: &Mastered, student: &Mastered, mu: f64, skip: &Tensor) -> Result<(), TrainError> {
-    let _no_grad = NoGrad::new();
-    let weight = catch(|| (1.0 - skip) * (1.0 - mu))?;
-    lists::lerp_by(target.master().tensors(), student.master().tensors(), &weight)?;
-    target.refresh()
+/// theta-, and how slowly it follows: theta- <- mu theta- + (1 - mu) theta, in f32.
+#[derive(Debug, Clone, Copy)]
+pub struct Average<'a> {
+    /// theta-, whose compute copy is written too.
+    pub target: &'a Mastered,
+    /// mu.
+    pub mu: f64,
+}
+
+impl Average<'_> {
+    /// How far it moves towards the student, from 0 to 1.
+    pub(crate) fn weight(&self) -> f64 {
+        1.0 - self.mu
+    }
+
+    /// Moves it, in place, unless the scalar `skip` is 1: then the student was not changed either.
+    ///
+    /// # Errors
+    /// What LibTorch refuses: networks of different shapes.
+    pub(crate) fn update(&self, student: &Mastered, skip: &Tensor) -> Result<(), TrainError> {
+        let _no_grad = NoGrad::new();
+        let weight = catch(|| (1.0 - skip) * self.weight())?;
+        lists::lerp_by(
+            self.target.master().tensors(),
+            student.master().tensors(),
+            &weight,
+        )?;
+        self.target.refresh()
+    }
 }

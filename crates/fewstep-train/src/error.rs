@@ -119,6 +119,20 @@ pub enum TrainError {
         /// What is wrong, as the rest of the sentence.
         problem: String,
     },
+    /// A checkpoint that holds the optimiser's moments in another form than is wanted.
+    #[error(
+        "the checkpoint {} holds AdamW's moments in {}: {} to go on with it, or choose another --output_dir to start \
+         anew",
+        checkpoint.display(),
+        if *.eight_bits { "8 bits" } else { "32 bits" },
+        if *.eight_bits { "give --use_8bit_adam" } else { "leave --use_8bit_adam out" },
+    )]
+    OtherMoments {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// Whether it holds them in 8 bits.
+        eight_bits: bool,
+    },
     /// The output folder holds a run with other settings.
     #[error(
         "{} holds a run with other settings ({}); to go on with it give --resume_from_checkpoint latest, or \

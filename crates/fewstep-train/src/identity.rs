@@ -34,11 +34,21 @@ const FREE: &[&str] = &[
     "vae_encode_batch_size",
 ];
 
+/// The option by which a state of the optimiser is another thing, and of no use to a run that wants the other.
+const EIGHT_BITS: &str = "use_8bit_adam";
+
 /// The options that make a run what it is, as words by name. One that is not set has no word.
 pub(crate) fn of(config: &Config) -> BTreeMap<String, String> {
     let mut words = config.shown().words();
     words.retain(|name, _| !FREE.contains(&name.as_str()));
+    // Older checkpoints, which know nothing of it, were made without.
+    words.retain(|name, word| name != EIGHT_BITS || word != "false");
     words
+}
+
+/// Whether a run of these words keeps the optimiser's moments in 8 bits.
+pub(crate) fn in_eight_bits(words: &BTreeMap<String, String>) -> bool {
+    words.contains_key(EIGHT_BITS)
 }
 
 /// The options in which the two differ, as "NAME is X there and Y here". Credentials in them are masked, and make no

@@ -26,7 +26,9 @@ mod data;
 pub mod fill;
 mod micro_batch;
 
+mod descent;
 pub mod ema;
+pub mod gradients;
 pub mod lr;
 pub mod optimizer;
 pub mod precision;
@@ -70,6 +72,7 @@ mod tiny;
 
 pub use config::{Config, ConfigError};
 pub use data::data_config;
+pub use descent::Stride;
 pub use error::{Left, TrainError};
 pub use metrics::StepMetrics;
 pub use not_finite::{NotFinite, Suspect};

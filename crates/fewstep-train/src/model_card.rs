@@ -51,6 +51,9 @@ fn settings(config: &Config, steps: u64, samples: u64) -> String {
         ("mixed precision", config.run.mixed_precision.to_string()),
         ("seed", config.run.seed.to_string()),
     ];
+    if config.optimizer.use_8bit_adam {
+        rows.push(("optimiser", "AdamW with moments in 8 bits".to_owned()));
+    }
     if let Some(decay) = config.ema_decay() {
         rows.push(("EMA decay", decay.to_string()));
     }

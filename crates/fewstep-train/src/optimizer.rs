@@ -1,121 +1,69 @@
-//! AdamW over a network's f32 weights, and the gradients that it is given: collected over micro-batches and
-//! clipped by their global norm, without the host ever reading a number.
+//! AdamW over a network's f32 weights: its state, and how that is stored. What an update does is in `descent.rs`.
 //!
-//! It knows neither losses nor schedules: whoever calls it says the learning rate.
+//! It knows neither losses nor schedules: whoever asks for an update says the learning rate.
 
 use std::path::Path;
 
-use fewstep_models::params::Weights;
+use fewstep_models::params::{Layout, Weights};
 use fewstep_models::weights::read_tensors;
-use libtorch_ext::lists::{self, AdamW as Hyper};
-use libtorch_ext::{NoGrad, TorchError, catch};
+use libtorch_ext::blockwise::Maps;
+use libtorch_ext::lists::AdamW as Hyper;
+use libtorch_ext::moments::{Form, Moments};
+use libtorch_ext::{TorchError, catch};
 use tch::{Kind, Tensor};
 
 use crate::config::OptimizerConfig;
 use crate::error::TrainError;
 
-/// What is added to a norm before it divides, as torch does.
-const CLIP_EPS: f64 = 1e-6;
+/// Parameters of fewer numbers keep f32 moments in any case, as in bitsandbytes.
+const LEAST_IN_BLOCKS: u64 = 4096;
 
-/// The gradients of one optimiser step, in f32 and in the order of the weights.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    sum: Vec<Tensor>,
-}
-
-impl Gradients {
-    /// Adds the gradients of `loss` with respect to `weights`, whose leaves they are taken at.
-    ///
-    /// # Errors
-    /// What LibTorch refuses.
-    pub fn add(&mut self, loss: &Tensor, weights: &Weights) -> Result<(), TrainError> {
-        let fresh =
-            Tensor::f_run_backward(&[loss], weights.tensors(), false, false).map_err(TorchError::from)?;
-        let _no_grad = NoGrad::new();
-        catch(|| {
-            if self.sum.is_empty() {
-                self.sum = fresh.into_iter().zip(weights.tensors()).map(as_f32).collect();
-            } else {
-                for (sum, fresh) in self.sum.iter_mut().zip(&fresh) {
-                    if fresh.defined() {
-                        let _ = sum.g_add_(fresh);
-                    }
-                }
-            }
-        })?;
-        Ok(())
-    }
-
-    /// All gradients, in the order of the weights.
-    pub fn tensors(&self) -> &[Tensor] {
-        &self.sum
-    }
-
-    /// Multiplies all gradients by `factor`.
-    ///
-    /// # Errors
-    /// What LibTorch refuses.
-    pub fn scale(&self, factor: &Tensor) -> Result<(), TrainError> {
-        let _no_grad = NoGrad::new();
-        Ok(lists::scale(&self.sum, factor)?)
-    }
-
-    /// The L2 norm over all gradients, an f32 scalar on their device.
-    ///
-    /// # Errors
-    /// There are none.
-    pub fn norm(&self) -> Result<Tensor, TrainError> {
-        let _no_grad = NoGrad::new();
-        Ok(lists::global_norm(&self.sum)?)
-    }
-
-    /// Scales the gradients, whose norm is `norm`, down to `max_norm` where it is larger.
-    ///
-    /// # Errors
-    /// What LibTorch refuses.
-    pub fn clip(&self, norm: &Tensor, max_norm: f64) -> Result<(), TrainError> {
-        let factor = catch(|| {
-            let _no_grad = NoGrad::new();
-            ((norm + CLIP_EPS).reciprocal() * max_norm).clamp_max(1.0)
-        })?;
-        self.scale(&factor)
+/// How the moments of a parameter of so many numbers are kept.
+fn form(config: &OptimizerConfig, numbers: u64) -> Form {
+    match config.use_8bit_adam && numbers >= LEAST_IN_BLOCKS {
+        true => Form::Blocks,
+        false => Form::Full,
     }
 }
 
-/// A gradient in f32 and laid out as its weight; zeros where the loss does not depend on the weight.
-fn as_f32((gradient, weight): (Tensor, &Tensor)) -> Tensor {
-    if gradient.defined() {
-        gradient.to_kind(Kind::Float).contiguous()
-    } else {
-        Tensor::zeros_like(weight).to_kind(Kind::Float)
-    }
+/// The bytes of all moments of a network's parameters.
+pub(crate) fn moments_bytes(layout: &Layout, config: &OptimizerConfig) -> u64 {
+    let numbers = |shape: &[i64]| {
+        shape
+            .iter()
+            .fold(1, |n: u64, &size| n.saturating_mul(size.unsigned_abs()))
+    };
+    let specs = layout.specs().iter().map(|spec| numbers(&spec.shape));
+    specs.map(|numbers| form(config, numbers).bytes(numbers)).sum()
 }
 
 /// AdamW (Loshchilov and Hutter, 2019) with its state.
 #[derive(Debug)]
 pub struct AdamW {
-    params: Vec<Tensor>,
+    pub(crate) params: Vec<Tensor>,
     names: Vec<String>,
-    exp_avg: Vec<Tensor>,
-    exp_avg_sq: Vec<Tensor>,
-    steps: Vec<Tensor>,
-    hyper: Hyper,
+    pub(crate) moments: Vec<Moments>,
+    pub(crate) steps: Vec<Tensor>,
+    pub(crate) hyper: Hyper,
+    /// What codes of 8 bits mean, on the parameters' device.
+    pub(crate) maps: Maps,
 }
 
 impl AdamW {
     /// A fresh state for all of `weights`, which are updated in place. Decay applies to all of them, biases
     /// and norms too, as in the reference.
-    pub fn new(weights: &Weights, config: &OptimizerConfig) -> Self {
-        let zeros = |t: &Tensor| t.detach().zeros_like();
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn new(weights: &Weights, config: &OptimizerConfig) -> Result<Self, TrainError> {
+        let maps = Maps::new(weights.device())?;
         let params: Vec<Tensor> = weights.tensors().iter().map(Tensor::detach).collect();
-        AdamW {
+        let zeros = |t: &Tensor| Moments::zeros(t, form(config, t.numel() as u64));
+        let count = |t: &Tensor| Tensor::zeros([], (Kind::Float, t.device()));
+        Ok(catch(|| AdamW {
             names: weights.named().map(|(name, _)| name.to_owned()).collect(),
-            exp_avg: params.iter().map(zeros).collect(),
-            exp_avg_sq: params.iter().map(zeros).collect(),
-            steps: params
-                .iter()
-                .map(|t| Tensor::zeros([], (Kind::Float, t.device())))
-                .collect(),
+            moments: params.iter().map(zeros).collect(),
+            steps: params.iter().map(count).collect(),
             params,
             hyper: Hyper {
                 lr: 0.0,
@@ -124,32 +72,23 @@ impl AdamW {
                 weight_decay: config.adam_weight_decay,
                 eps: config.adam_epsilon,
             },
-        }
+            maps,
+        })?)
     }
 
-    /// One update at learning rate `lr`, except where the scalar `skip` is 1: then nothing changes, and nobody waits
-    /// to know.
-    ///
-    /// # Errors
-    /// What LibTorch refuses.
-    pub fn step(&mut self, gradients: &Gradients, lr: f64, skip: &Tensor) -> Result<(), TrainError> {
-        let _no_grad = NoGrad::new();
-        let hyper = Hyper { lr, ..self.hyper };
-        Ok(lists::fused_adamw(
-            &self.params,
-            gradients.tensors(),
-            &self.exp_avg,
-            &self.exp_avg_sq,
-            &self.steps,
-            hyper,
-            Some(skip),
-        )?)
-    }
-
-    /// The state by name: `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME`. The tensors are shared.
+    /// The state by name: `step.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`. Where these two are kept in 8 bits they are
+    /// codes, and `exp_avg_absmax.NAME` and `exp_avg_sq_absmax.NAME` the scales of their blocks. The tensors are shared.
     pub fn named_state(&self) -> Vec<(String, Tensor)> {
-        let tensors = self.state().map(Tensor::shallow_clone);
-        self.state_names().into_iter().zip(tensors).collect()
+        let parts = self.names.iter().zip(&self.moments).zip(&self.steps);
+        parts
+            .flat_map(|((name, moments), step)| {
+                let mut tensors = moments.named();
+                tensors.push(("step", step));
+                tensors
+                    .into_iter()
+                    .map(move |(part, tensor)| (format!("{part}.{name}"), tensor.shallow_clone()))
+            })
+            .collect()
     }
 
     /// Takes over a state from a file that holds [`AdamW::named_state`].
@@ -158,8 +97,8 @@ impl AdamW {
     /// A file that cannot be read, or that is not the state of these weights.
     pub fn load(&mut self, path: &Path) -> Result<(), TrainError> {
         let mut stored = read_tensors(path)?;
-        for (name, state) in self.state_names().iter().zip(self.state()) {
-            let Some(tensor) = stored.remove(name) else {
+        for (name, mut state) in self.named_state() {
+            let Some(tensor) = stored.remove(&name) else {
                 return Err(TrainError::bad_checkpoint(
                     path,
                     format!("has no tensor `{name}`"),
@@ -175,7 +114,7 @@ impl AdamW {
                 );
                 return Err(TrainError::bad_checkpoint(path, problem));
             }
-            state.shallow_clone().f_copy_(&tensor).map_err(TorchError::from)?;
+            state.f_copy_(&tensor).map_err(TorchError::from)?;
         }
         match stored.keys().next() {
             None => Ok(()),
@@ -184,16 +123,5 @@ impl AdamW {
                 format!("holds `{name}`, which the student does not have"),
             )),
         }
-    }
-
-    fn state(&self) -> impl Iterator<Item = &Tensor> {
-        self.exp_avg.iter().chain(&self.exp_avg_sq).chain(&self.steps)
-    }
-
-    fn state_names(&self) -> Vec<String> {
-        ["exp_avg", "exp_avg_sq", "step"]
-            .iter()
-            .flat_map(|part| self.names.iter().map(move |name| format!("{part}.{name}")))
-            .collect()
     }
 }

@@ -96,6 +96,9 @@ fn remedies(config: &Config) -> Vec<String> {
         remedies.push("--mixed_precision bf16".to_owned());
     }
     if config.method() == Method::Full {
+        if !optimizer.use_8bit_adam {
+            remedies.push("--use_8bit_adam (AdamW's moments in a quarter of their memory)".to_owned());
+        }
         remedies.push("--method lora (adapters on one frozen UNet)".to_owned());
     } else if config.lora.rank() > 1 {
         remedies.push(format!("--lora_rank {}", config.lora.rank() / 2));
@@ -202,6 +205,7 @@ mod tests {
             "--train_batch_size 6 --gradient_accumulation_steps 4",
             "--gradient_checkpointing",
             "--mixed_precision bf16",
+            "--use_8bit_adam",
             "--method lora",
         ] {
             assert!(text.contains(said), "{said}: {text}");

@@ -13,6 +13,7 @@ use crate::conditioning::{vae_component, vae_kind};
 use crate::config::{Config, GradientCheckpointing, Method};
 use crate::data::data_config;
 use crate::error::TrainError;
+use crate::optimizer::moments_bytes;
 use crate::rehearsal::{self, Passes, Rehearsal, Sizes, Working};
 use crate::student::{self, Architectures};
 use crate::{device, memory};
@@ -299,15 +300,14 @@ impl<'a> Planned<'a> {
     fn holdings(&self) -> Vec<Holding> {
         let config = self.config;
         let kind = config.run.mixed_precision.kind();
-        let mut holdings = Vec::new();
-        let mut hold = |what: String, layout: &Layout, kind: Kind, copies: u64| {
-            let elements = copies * elements(layout);
+        let weights = |what: String, layout: &Layout, kind: Kind| {
+            let elements = elements(layout);
             let bytes = elements * kind.elt_size_in_bytes() as u64;
-            holdings.push(Holding {
+            Holding {
                 what,
                 elements,
                 bytes,
-            });
+            }
         };
         let compute = config.run.mixed_precision;
         let trained = self.architectures.trained();
@@ -315,27 +315,32 @@ impl<'a> Planned<'a> {
             Method::Full => ["teacher", "student", "target"],
             Method::Lora => ["UNet, for teacher and student", "adapters", "averaged adapters"],
         };
-        hold(what[0].to_owned(), self.architectures.teacher.layout(), kind, 1);
+        let teacher = self.architectures.teacher.layout();
+        let mut holdings = vec![weights(what[0].to_owned(), teacher, kind)];
         let roles = match config.ema_decay() {
             Some(_) => &what[1..],
             None => &what[1..2],
         };
         for role in roles {
-            hold(format!("{role}, f32 masters"), trained, Kind::Float, 1);
+            holdings.push(weights(format!("{role}, f32 masters"), trained, Kind::Float));
             if kind != Kind::Float {
-                hold(format!("{role}, {compute} copy"), trained, kind, 1);
+                holdings.push(weights(format!("{role}, {compute} copy"), trained, kind));
             }
         }
-        hold("AdamW's two moments".to_owned(), trained, Kind::Float, 2);
+        let moments = match config.optimizer.use_8bit_adam {
+            false => "AdamW's two moments",
+            true => "AdamW's two moments, in 8 bits",
+        };
+        holdings.push(Holding {
+            what: moments.to_owned(),
+            elements: 2 * elements(trained),
+            bytes: moments_bytes(trained, &config.optimizer),
+        });
         for (name, model) in &self.encoders {
-            hold(name.replace('_', " "), model.layout(), kind, 1);
+            holdings.push(weights(name.replace('_', " "), model.layout(), kind));
         }
-        hold(
-            "VAE".to_owned(),
-            self.vae.layout(),
-            vae_kind(config, self.family),
-            1,
-        );
+        let vae_kind = vae_kind(config, self.family);
+        holdings.push(weights("VAE".to_owned(), self.vae.layout(), vae_kind));
         holdings
     }
 
@@ -374,14 +379,18 @@ impl<'a> Planned<'a> {
             1 => 0,
             _ => passes.gradients,
         };
+        let wide = match self.device {
+            Device::Cpu => 0,
+            _ => 4 * elements(self.architectures.trained()),
+        };
         let phase = |what, bytes| Phase { what, bytes };
         let frozen_pictures = frozen.first().map_or(0, |phase| phase.bytes);
         let frozen = frozen.iter().map(|own| phase(own.what, own.bytes + earlier));
         let students = [
             phase("student's forward pass", passes.forward),
             phase("backward pass", passes.backward),
-            // AdamW and the average work in place.
-            phase("update", passes.gradients),
+            // AdamW and the average work in place; but for the CPU, on gradients in f32.
+            phase("update", passes.gradients.max(wide)),
         ];
         plan.phases = frozen.chain(students).collect();
         // The VAE's maps are so much larger than the UNet's that the heap holds both, one beside the other: measured,
@@ -401,7 +410,8 @@ impl<'a> Planned<'a> {
             Some(_) => 2,
             None => 1,
         };
-        4 * (masters + 2) * elements(self.architectures.trained())
+        let trained = self.architectures.trained();
+        4 * masters * elements(trained) + moments_bytes(trained, &self.config.optimizer)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the plan of a run holds, and what it makes the run compute again.
 
 use super::*;
+use crate::optimizer::AdamW;
 use crate::tiny;
+use fewstep_models::params::Weights;
 use fewstep_models::unet::UNetInput;
 use tch::Tensor;
 
@@ -26,6 +28,33 @@ fn the_plan_counts_masters_copies_and_states() {
     };
     for precision in ["no", "bf16"] {
         assert!(bytes(precision) > 0);
+    }
+}
+
+#[test]
+fn moments_are_counted_as_they_are_kept() {
+    let eight_bits = [("use_8bit_adam", "true"), ("lora_rank", "64")];
+    for flags in [&[][..], &eight_bits[..1], &eight_bits] {
+        let config = config(flags);
+        let unet = Folder::open(&config.teacher().unwrap()).unwrap();
+        let unet = unet.component("unet").unwrap();
+        let architectures = Architectures::read(&unet, &config).unwrap();
+        let weights = Weights::random(architectures.trained(), Device::Cpu);
+        let state = AdamW::new(&weights, &config.optimizer).unwrap().named_state();
+        let bytes = |named: &str| -> usize {
+            let tensors = state.iter().filter(|(name, _)| name.starts_with(named));
+            tensors
+                .map(|(_, t)| t.numel() * t.kind().elt_size_in_bytes())
+                .sum()
+        };
+        let plan = plan(&config).unwrap();
+        let planned = plan
+            .holdings
+            .iter()
+            .find(|h| h.what.starts_with("AdamW"))
+            .unwrap();
+        assert_eq!(planned.bytes, bytes("exp_avg") as u64);
+        assert_eq!(planned.bytes < 8 * plan.trainable, !flags.is_empty());
     }
 }
 
@@ -95,7 +124,7 @@ fn a_chosen_set_of_pieces_changes_no_bit_of_a_gradient() {
             added: None,
         };
         let output = network.forward_recomputing(weights, &input, recomputed);
-        let mut gradients = crate::optimizer::Gradients::default();
+        let mut gradients = crate::gradients::Gradients::default();
         gradients
             .add(&output.square().mean(Kind::Float), weights)
             .unwrap();

@@ -53,6 +53,12 @@ impl Mastered {
         &self.compute
     }
 
+    /// The compute copy of the parameter at place `i`; none in an f32 run.
+    pub(crate) fn copy(&self, i: usize) -> Option<&Tensor> {
+        let copied = self.compute.kind() != self.master.kind();
+        self.compute.tensors().get(i).filter(|_| copied)
+    }
+
     /// Writes the masters, which have changed, into the compute copy.
     ///
     /// # Errors

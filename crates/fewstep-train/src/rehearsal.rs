@@ -15,8 +15,8 @@ use libtorch_ext::{Meter, NoGrad, catch};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::TrainError;
+use crate::gradients::Gradients;
 use crate::networks::Branch;
-use crate::optimizer::Gradients;
 use crate::student::Architectures;
 
 /// The sizes of a step.

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::{Config, GradientCheckpointing, MixedPrecision};
 use crate::error::TrainError;
-use crate::optimizer::Gradients;
+use crate::gradients::Gradients;
 use crate::precision::LossScaler;
 use crate::step::{Objective, StepInputs};
 use crate::student::{Architectures, Unets};
@@ -78,6 +78,7 @@ pub fn step(
     };
     let mut gradients = Gradients::default();
     gradients.add(&catch(|| &output.loss * scale)?, unets.student.compute())?;
+    let gradients = gradients.widened()?;
     gradients.scale(&Tensor::from((1.0 / scale) as f32).to_device(device))?;
 
     let mut out: BTreeMap<String, Tensor> = unets

@@ -10,14 +10,15 @@ use libtorch_ext::catch;
 use tch::{Kind, Tensor};
 
 use crate::config::Config;
+use crate::ema::Average;
 use crate::error::{Left, TrainError};
 use crate::finished::Finished;
+use crate::gradients::Gradients;
 use crate::lock::RunLock;
 use crate::metrics::{self, MetricsFile, StepMetrics};
 use crate::micro_batch::Preparer;
 use crate::not_finite::Trace;
 use crate::observer::{Ending, Event, Observer, Report, Skip};
-use crate::optimizer::Gradients;
 use crate::saved::Trained;
 use crate::saver::Saver;
 use crate::signals::Stop;
@@ -26,7 +27,7 @@ use crate::start::Opened;
 use crate::step::Objective;
 use crate::student::Unets;
 use crate::update::{Update, Updater};
-use crate::{cache, device, draw, ema, out_of_memory, output};
+use crate::{cache, device, draw, out_of_memory, output};
 
 /// Distils as `config` says, from the start or from where an earlier run stopped, until it is done or `stop`
 /// is asked for.
@@ -127,14 +128,17 @@ impl Run {
         // Only now: the device has been given work meanwhile, and what became of the step before decides the number
         // and the learning rate of this one.
         self.read_pending(observer)?;
-        let update = self
-            .updater
-            .apply(&self.unets.student, &passes.gradients, &passes.loss, self.step)?;
+        let averaged = self.unets.target.as_ref().zip(self.config.ema_decay());
+        let average = averaged.map(|(target, mu)| Average { target, mu });
+        let update = self.updater.apply(
+            &self.unets.student,
+            average.as_ref(),
+            passes.gradients,
+            &passes.loss,
+            self.step,
+        )?;
         match update {
-            Update::Launched { grad_norm, skip, lr } => {
-                if let (Some(target), Some(decay)) = (&self.unets.target, self.config.ema_decay()) {
-                    ema::update(target, &self.unets.student, decay, &skip)?;
-                }
+            Update::Launched { grad_norm, lr, .. } => {
                 self.step += 1;
                 let metrics = self.measure(lr, passes.data_wait);
                 self.pending = Some(Pending {

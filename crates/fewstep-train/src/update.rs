@@ -1,12 +1,16 @@
-//! From the gradients of a step to changed weights: unscale, clip, AdamW, and the student's compute copy.
+//! From the gradients of a step to changed weights: whether and how far, with the loss scale, clipping and the learning
+//! rate.
 
 use libtorch_ext::catch;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
+use crate::descent::Stride;
+use crate::ema::Average;
 use crate::error::TrainError;
+use crate::gradients::{Gradients, clip_factor};
 use crate::lr::LearningRate;
-use crate::optimizer::{AdamW, Gradients};
+use crate::optimizer::AdamW;
 use crate::precision::{LossScaler, Mastered};
 
 /// What became of an update.
@@ -48,7 +52,7 @@ impl Updater {
         scaler: Option<LossScaler>,
     ) -> Result<Self, TrainError> {
         Ok(Updater {
-            optimizer: catch(|| AdamW::new(student.master(), &config.optimizer))?,
+            optimizer: AdamW::new(student.master(), &config.optimizer)?,
             scaler,
             learning_rate: LearningRate::new(config, total_steps),
             max_grad_norm: config.optimizer.max_grad_norm,
@@ -65,7 +69,8 @@ impl Updater {
         }
     }
 
-    /// Changes the student by the gradients of `loss`, as the update after `step` finished ones, if both are finite.
+    /// Changes the student by the gradients of `loss`, as the update after `step` finished ones, and moves its average, if
+    /// both are finite.
     ///
     /// Whether they are, the device finds out by itself. Only under fp16 does the host wait for the gradient's norm,
     /// to know whether the loss scale must come down.
@@ -75,13 +80,19 @@ impl Updater {
     pub fn apply(
         &mut self,
         student: &Mastered,
-        gradients: &Gradients,
+        average: Option<&Average>,
+        gradients: Gradients,
         loss: &Tensor,
         step: u64,
     ) -> Result<Update, TrainError> {
+        let gradients = match student.master().device() {
+            Device::Cpu => gradients,
+            _ => gradients.widened()?,
+        };
         let mut grad_norm = gradients.norm()?;
+        let mut unscale = 1.0;
         if let Some(scaler) = &mut self.scaler {
-            let unscale = 1.0 / scaler.scale();
+            unscale = 1.0 / scaler.scale();
             let (norm, loss) = catch(|| {
                 grad_norm *= unscale;
                 (grad_norm.double_value(&[]), loss.double_value(&[]))
@@ -93,7 +104,6 @@ impl Updater {
                     scale: scaler.scale(),
                 });
             }
-            gradients.scale(&Tensor::from(unscale as f32).to_device(grad_norm.device()))?;
             if loss.is_finite() {
                 scaler.applied();
             }
@@ -102,10 +112,14 @@ impl Updater {
             let finite = loss.isfinite().logical_and(&grad_norm.isfinite());
             finite.logical_not().to_kind(Kind::Float)
         })?;
-        gradients.clip(&grad_norm, self.max_grad_norm)?;
+        let clip = clip_factor(&grad_norm, self.max_grad_norm)?;
         let lr = self.learning_rate.at(step);
-        self.optimizer.step(gradients, lr, &skip)?;
-        student.refresh()?;
+        let stride = Stride {
+            lr,
+            factor: &catch(|| clip * unscale)?,
+            skip: &skip,
+        };
+        self.optimizer.step(student, average, gradients, &stride)?;
         Ok(Update::Launched { grad_norm, skip, lr })
     }
 }

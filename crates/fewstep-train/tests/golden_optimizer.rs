@@ -1,14 +1,19 @@
-//! Losses (F12), and ten AdamW updates with clipping and a moving average (F14), against torch's own numbers.
+//! Losses (F12), and ten AdamW updates with clipping and a moving average (F14), against torch's own numbers; updates
+//! with 8-bit moments against bitsandbytes'.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{config, difference, fixtures, golden, json};
 use fewstep_models::params::{Init, Layout, Weights};
-use fewstep_train::ema;
+use fewstep_train::Stride;
+use fewstep_train::ema::Average;
+use fewstep_train::gradients::{Gradients, clip_factor};
 use fewstep_train::loss::Loss;
-use fewstep_train::optimizer::{AdamW, Gradients};
+use fewstep_train::optimizer::AdamW;
 use fewstep_train::precision::Mastered;
 use tch::{Kind, Tensor};
 
@@ -28,7 +33,7 @@ fn ten_updates_are_torchs() {
     let mut config = config(&[]);
     config.optimizer.adam_weight_decay = number("weight_decay");
     config.optimizer.adam_epsilon = number("eps");
-    let mut optimizer = AdamW::new(student.master(), &config.optimizer);
+    let mut optimizer = AdamW::new(student.master(), &config.optimizer).unwrap();
 
     for step in 0..settings["steps"].as_u64().unwrap() {
         // A loss whose gradients are the given ones.
@@ -41,10 +46,18 @@ fn ten_updates_are_torchs() {
         let mut gradients = Gradients::default();
         gradients.add(&loss, student.compute()).unwrap();
         let norm = gradients.norm().unwrap();
-        gradients.clip(&norm, number("max_grad_norm")).unwrap();
-        let keep = Tensor::from(0f32);
-        optimizer.step(&gradients, number("lr"), &keep).unwrap();
-        ema::update(&target, &student, number("ema_decay"), &keep).unwrap();
+        let average = Average {
+            target: &target,
+            mu: number("ema_decay"),
+        };
+        let stride = Stride {
+            lr: number("lr"),
+            factor: &clip_factor(&norm, number("max_grad_norm")).unwrap(),
+            skip: &Tensor::from(0f32),
+        };
+        optimizer
+            .step(&student, Some(&average), gradients, &stride)
+            .unwrap();
 
         let close = |got: &Tensor, key: &str| {
             let off = difference(got, &wanted[key]);
@@ -58,6 +71,66 @@ fn ten_updates_are_torchs() {
             );
             close(target.master().get(name).unwrap(), &format!("ema.{step}.{name}"));
         }
+    }
+}
+
+#[test]
+fn moments_in_8_bits_are_bitsandbytes() {
+    const NAMES: [&str; 3] = ["whole", "ragged", "small"];
+    let settings = json(&fixtures().join("golden/eight-bits.json"));
+    let number = |key: &str| settings[key].as_f64().unwrap();
+    let (inputs, wanted) = golden("eight-bits.safetensors");
+    let start = |name: &str| inputs[&format!("param.{name}")].shallow_clone();
+    let (_, layout) =
+        Layout::build(|root| NAMES.map(|name| root.param(name, &start(name).size(), Init::Zeros)));
+    // The gradients are bf16 numbers, and are handed over as such.
+    let student = Mastered::trainable(Weights::new(layout, NAMES.map(start).into()), Kind::BFloat16);
+    let mut config = config(&[("use_8bit_adam", "")]);
+    config.optimizer.adam_weight_decay = number("weight_decay");
+    config.optimizer.adam_epsilon = number("eps");
+    let mut optimizer = AdamW::new(student.master(), &config.optimizer).unwrap();
+
+    for step in 0..settings["steps"].as_u64().unwrap() {
+        let loss = NAMES
+            .iter()
+            .zip(student.compute().tensors())
+            .map(|(name, t)| (t * &inputs[&format!("grad.{step}.{name}")]).sum(Kind::Float))
+            .reduce(|a, b| a + b)
+            .unwrap();
+        let mut gradients = Gradients::default();
+        gradients.add(&loss, student.compute()).unwrap();
+        let stride = Stride {
+            lr: number("lr"),
+            factor: &Tensor::from(1f32),
+            skip: &Tensor::from(0f32),
+        };
+        optimizer.step(&student, None, gradients, &stride).unwrap();
+
+        let state: BTreeMap<String, Tensor> = optimizer.named_state().into_iter().collect();
+        for name in ["whole", "ragged"] {
+            for moment in ["exp_avg", "exp_avg_sq"] {
+                let codes = &wanted[&format!("{moment}.{step}.{name}")];
+                assert_eq!(
+                    state[&format!("{moment}.{name}")],
+                    *codes,
+                    "{moment}.{step}.{name}"
+                );
+                let absmax = format!("{moment}_absmax");
+                let off = difference(
+                    &state[&format!("{absmax}.{name}")],
+                    &wanted[&format!("{absmax}.{step}.{name}")],
+                );
+                assert!(off <= 1e-6, "{absmax}.{step}.{name} is off by {off:e}");
+            }
+        }
+        assert_eq!(state["exp_avg.small"].kind(), Kind::Float);
+    }
+    for name in NAMES {
+        let off = difference(
+            student.master().get(name).unwrap(),
+            &wanted[&format!("param.{name}")],
+        );
+        assert!(off <= 1e-6, "{name} is off by {off:e}");
     }
 }
 

@@ -10,11 +10,12 @@ use common::{config, difference, fixtures, golden, json};
 use fewstep_models::params::Weights;
 use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::weights::Folder;
-use fewstep_train::optimizer::Gradients;
+use fewstep_train::ema::Average;
+use fewstep_train::gradients::Gradients;
 use fewstep_train::step::{Objective, StepInputs};
 use fewstep_train::student::Unets;
 use fewstep_train::update::{Update, Updater};
-use fewstep_train::{Config, ema, replay};
+use fewstep_train::{Config, replay};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -142,20 +143,23 @@ fn ten_steps_are_the_references() {
         );
         let mut gradients = Gradients::default();
         gradients.add(&output.loss, unets.student.compute()).unwrap();
+        let average = Average {
+            target: unets.target.as_ref().unwrap(),
+            mu: config.ema_decay().unwrap(),
+        };
         let update = updater
-            .apply(&unets.student, &gradients, &output.loss, step as u64)
+            .apply(
+                &unets.student,
+                Some(&average),
+                gradients,
+                &output.loss,
+                step as u64,
+            )
             .unwrap();
         let Update::Launched { grad_norm, skip, .. } = update else {
             panic!("an f32 update overflowed");
         };
         assert_eq!(skip.double_value(&[]), 0.0);
-        ema::update(
-            unets.target.as_ref().unwrap(),
-            &unets.student,
-            config.ema_decay().unwrap(),
-            &skip,
-        )
-        .unwrap();
 
         let close = |got: &Tensor, want: &Tensor, limit: f64, what: &str| {
             let (got, want) = (got.double_value(&[]), want.double_value(&[]));

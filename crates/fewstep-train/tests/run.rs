@@ -17,7 +17,7 @@ use common::{difference, fixtures, json};
 use fewstep_models::weights::read_tensors;
 use fewstep_train::{Ending, Event, Observer, Skip, Start, StepMetrics, Stop, TrainError, run};
 use serde_json::Value;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Two runs of one length, of which the second is stopped in between, are the same bit by bit (F25): their
 /// losses, and these files of the results and of the last checkpoint.
@@ -35,7 +35,7 @@ fn resumes_bit_by_bit(flags: &[(&str, &str)], files: &[&str]) {
     let report = train(&config);
     assert_eq!((report.ending, report.steps), (Ending::Finished, 6));
 
-    assert_eq!(losses(&straight), losses(&broken));
+    assert_eq!(step_lines(&straight), step_lines(&broken));
     assert_eq!(losses(&straight).len(), 6);
     for folder in [".", "checkpoint-6"] {
         for file in files {
@@ -77,6 +77,50 @@ fn so_do_adapters_with_dropout_and_a_moving_average() {
         ("ema_decay", "0.9"),
     ];
     resumes_bit_by_bit(&flags, &[ADAPTERS, AVERAGED_ADAPTERS]);
+}
+
+#[test]
+fn so_does_one_with_moments_in_8_bits() {
+    let flags = [
+        ("use_8bit_adam", ""),
+        ("gradient_checkpointing", "full"),
+        ("mixed_precision", "bf16"),
+        ("lora_rank", "32"),
+        ("ema_decay", "0.9"),
+    ];
+    resumes_bit_by_bit(&flags[..3], &WHOLE);
+    resumes_bit_by_bit(&flags, &[ADAPTERS, AVERAGED_ADAPTERS]);
+}
+
+#[test]
+fn moments_in_the_other_form_are_refused() {
+    for (there, said) in [
+        ("true", "AdamW's moments in 8 bits: give --use_8bit_adam to go on"),
+        (
+            "false",
+            "AdamW's moments in 32 bits: leave --use_8bit_adam out to go on",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let asked = |eight_bits: &str, more: &[(&str, &str)]| {
+            let flags = [("use_8bit_adam", eight_bits), ("max_train_steps", "2")];
+            let more = more.iter().copied();
+            options(folder.path(), &flags.into_iter().chain(more).collect::<Vec<_>>())
+        };
+        train(&asked(there, &[]));
+        let state = read_tensors(&folder.path().join("checkpoint-2/optimizer.safetensors")).unwrap();
+        let in_8_bits = state.values().any(|tensor| tensor.kind() == Kind::Uint8);
+        assert_eq!(in_8_bits, there == "true");
+        let other = if in_8_bits { "false" } else { "true" };
+        for more in [&[][..], &[("resume_from_checkpoint", "latest")]] {
+            let error = run(&asked(other, more), &Stop::new(), &mut ()).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("checkpoint-2 holds") && error.contains(said),
+                "{error}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -217,7 +217,6 @@ mod tests {
                 "pretrained_teacher_model",
                 "push_to_hub",
                 "report_to",
-                "use_8bit_adam",
                 "validation_steps",
             ]
         );

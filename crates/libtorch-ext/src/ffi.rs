@@ -5,6 +5,22 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use tch::Tensor;
 
 use crate::TorchError;
+use crate::map::Map;
+
+/// One parameter of a sweep as the shim takes it: pointers to `at::Tensor`, null where there is none.
+#[repr(C)]
+pub(crate) struct Part {
+    pub(crate) param: *mut c_void,
+    pub(crate) gradient: *mut c_void,
+    pub(crate) step: *mut c_void,
+    pub(crate) exp_avg: *mut c_void,
+    pub(crate) exp_avg_sq: *mut c_void,
+    pub(crate) exp_avg_absmax: *mut c_void,
+    pub(crate) exp_avg_sq_absmax: *mut c_void,
+    pub(crate) copy: *mut c_void,
+    pub(crate) average: *mut c_void,
+    pub(crate) average_copy: *mut c_void,
+}
 
 unsafe extern "C" {
     fn fewstep_free(message: *mut c_char);
@@ -44,6 +60,21 @@ unsafe extern "C" {
         count: usize,
         out: *mut c_void,
     ) -> *mut c_char;
+    pub(crate) fn fewstep_sweep(
+        parts: *const Part,
+        count: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+        average_weight: f64,
+        factor: *mut c_void,
+        skip: *mut c_void,
+        map: *const Map,
+        square_map: *const Map,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_norm(tensors: *const *mut c_void, count: usize, out: *mut c_void) -> *mut c_char;
     pub(crate) fn fewstep_recompute(
         inputs: *const *mut c_void,
         count: usize,

@@ -27,7 +27,6 @@ impl LaterFlag {
 const TRACKERS: &str = "trackers and validation pictures";
 const HUB: &str = "the model hub";
 const RANKS: &str = "training with several ranks";
-const MEMORY: &str = "training in less memory";
 const DATASETS: &str = "a data set by its hub name (give its folder with --train_data_dir)";
 
 const fn value(name: &'static str, feature: &'static str) -> LaterFlag {
@@ -60,7 +59,6 @@ pub const LATER: &[LaterFlag] = &[
     value("teacher_revision", HUB),
     value("revision", HUB),
     value("local_rank", RANKS).unless("-1"),
-    switch("use_8bit_adam", MEMORY),
     value("encode_batch_size", "give --vae_encode_batch_size"),
     value("dataset_name", DATASETS),
     value("dataset_config_name", DATASETS),

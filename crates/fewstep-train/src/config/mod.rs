@@ -244,8 +244,8 @@ mod tests {
             "--loss_type: `l1` is none of l2, huber"
         );
         assert_eq!(
-            message("use_8bit_adam", "true"),
-            "not yet: --use_8bit_adam (training in less memory); leave it out"
+            message("push_to_hub", "true"),
+            "not yet: --push_to_hub (the model hub); leave it out"
         );
         assert!(message("resolution", "-3").contains("--resolution: `-3` is not a whole number"));
     }

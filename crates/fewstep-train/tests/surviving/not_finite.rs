@@ -10,10 +10,11 @@ use super::common::runs::{
 };
 use fewstep_models::params::{Init, Layout, Weights};
 use fewstep_models::weights::{read_tensors, write_tensors};
-use fewstep_train::optimizer::Gradients;
+use fewstep_train::ema::Average;
+use fewstep_train::gradients::Gradients;
 use fewstep_train::precision::Mastered;
 use fewstep_train::update::{Update, Updater};
-use fewstep_train::{Config, Stop, TrainError, ema, replay, run};
+use fewstep_train::{Config, Stop, TrainError, replay, run};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -241,7 +242,7 @@ fn a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is() {
     let mut update = |loss: Tensor| {
         let mut gradients = Gradients::default();
         gradients.add(&loss, student.compute()).unwrap();
-        match updater.apply(&student, &gradients, &loss, 0).unwrap() {
+        match updater.apply(&student, None, gradients, &loss, 0).unwrap() {
             Update::Launched { skip, .. } => skip.double_value(&[]),
             Update::Overflow { .. } => panic!("there is no scale in f32"),
         }
@@ -269,10 +270,22 @@ fn a_skipped_update_leaves_the_moving_average_where_it_is() {
         Weights::random(&layout, Device::Cpu).map(|x| x * 3.0),
         Kind::Float,
     );
-    let moved = |skip: f64| {
-        ema::update(&target, &student, 0.5, &Tensor::from(skip as f32)).unwrap();
+    let config = super::common::config(&[("learning_rate", "0.125"), ("adam_weight_decay", "0")]);
+    let mut updater = Updater::new(&student, &config, 10, None).unwrap();
+    let mut moved = |slope: f64| {
+        let loss = (&student.compute().tensors()[0] * slope).sum(Kind::Float);
+        let mut gradients = Gradients::default();
+        gradients.add(&loss, student.compute()).unwrap();
+        let average = Average {
+            target: &target,
+            mu: 0.5,
+        };
+        updater
+            .apply(&student, Some(&average), gradients, &loss, 0)
+            .unwrap();
         [target.master(), target.compute()].map(|weights| weights.tensors()[0].double_value(&[0]))
     };
-    assert_eq!(moved(1.0), [3.0, 3.0]);
-    assert_eq!(moved(0.0), [2.0, 2.0]);
+    assert_eq!(moved(f64::NAN), [3.0, 3.0]);
+    // Adam's first step has the length of the learning rate: from 1 to 0.875.
+    assert_eq!(moved(1.0), [1.9375, 1.9375]);
 }

@@ -48,7 +48,7 @@ and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
 Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
-their hub names, shards that are not local files, several ranks, and 8-bit Adam.";
+their hub names, shards that are not local files, and several ranks.";
 
 /// Trains to the end, or until it is told to stop.
 ///

@@ -35,13 +35,13 @@ fn a_wrong_value_names_its_flag() {
 fn what_comes_later_is_answered_by_name() {
     let text = fewstep([
         "train",
-        "--use_8bit_adam",
+        "--hub_model_id=a/b",
         "--push_to_hub",
         "--report-to",
         "wandb",
     ])
     .failed(2);
-    for name in ["not yet", "--use_8bit_adam", "--push_to_hub", "--report_to"] {
+    for name in ["not yet", "--hub_model_id", "--push_to_hub", "--report_to"] {
         assert!(text.contains(name), "{name}: {text}");
     }
 }

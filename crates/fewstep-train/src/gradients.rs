@@ -1,0 +1,100 @@
+//! The gradients of an optimiser step, collected over micro-batches, without the host ever reading a number.
+
+use fewstep_models::params::Weights;
+use libtorch_ext::{NoGrad, TorchError, catch, lists, sweep};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::TrainError;
+
+/// What is added to a norm before it divides, as torch does.
+const CLIP_EPS: f64 = 1e-6;
+
+/// The gradients of one optimiser step, in the order of the weights and laid out as they are: those of one micro-batch
+/// in the dtype in which it computed, the sum of several in f32.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    sum: Vec<Tensor>,
+}
+
+impl Gradients {
+    /// Adds the gradients of `loss` with respect to `weights`, whose leaves they are taken at.
+    ///
+    /// # Errors
+    /// What LibTorch refuses.
+    pub fn add(&mut self, loss: &Tensor, weights: &Weights) -> Result<(), TrainError> {
+        let fresh =
+            Tensor::f_run_backward(&[loss], weights.tensors(), false, false).map_err(TorchError::from)?;
+        let _no_grad = NoGrad::new();
+        catch(|| {
+            if self.sum.is_empty() {
+                self.sum = fresh.into_iter().zip(weights.tensors()).map(laid_out).collect();
+            } else {
+                for (sum, fresh) in self.sum.iter_mut().zip(fresh) {
+                    if fresh.defined() {
+                        *sum = sum.to_kind(Kind::Float);
+                        let _ = sum.g_add_(&fresh);
+                    }
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// All gradients, in the order of the weights.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.sum
+    }
+
+    /// The same in f32.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn widened(mut self) -> Result<Self, TrainError> {
+        let _no_grad = NoGrad::new();
+        for gradient in &mut self.sum {
+            *gradient = gradient.f_to_kind(Kind::Float).map_err(TorchError::from)?;
+        }
+        Ok(self)
+    }
+
+    /// Multiplies all gradients by `factor`.
+    ///
+    /// # Errors
+    /// What LibTorch refuses.
+    pub fn scale(&self, factor: &Tensor) -> Result<(), TrainError> {
+        let _no_grad = NoGrad::new();
+        Ok(lists::scale(&self.sum, factor)?)
+    }
+
+    /// The L2 norm over all gradients, an f32 scalar on their device. But for the CPU they must be in f32.
+    ///
+    /// # Errors
+    /// There are no gradients.
+    pub fn norm(&self) -> Result<Tensor, TrainError> {
+        let _no_grad = NoGrad::new();
+        Ok(match self.sum.first().map(Tensor::device) {
+            Some(Device::Cpu) => sweep::norm(&self.sum)?,
+            _ => lists::global_norm(&self.sum)?,
+        })
+    }
+}
+
+/// What gradients of the norm `norm` are multiplied with, so that it is no larger than `max_norm`: a scalar like it.
+///
+/// # Errors
+/// What LibTorch refuses.
+pub fn clip_factor(norm: &Tensor, max_norm: f64) -> Result<Tensor, TrainError> {
+    Ok(catch(|| {
+        let _no_grad = NoGrad::new();
+        ((norm + CLIP_EPS).reciprocal() * max_norm).clamp_max(1.0)
+    })?)
+}
+
+/// A gradient laid out as its weight; zeros where the loss does not depend on the weight.
+fn laid_out((gradient, weight): (Tensor, &Tensor)) -> Tensor {
+    if gradient.defined() {
+        gradient.contiguous()
+    } else {
+        weight.zeros_like()
+    }
+}
