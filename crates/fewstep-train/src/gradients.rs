@@ -98,3 +98,30 @@ fn laid_out((gradient, weight): (Tensor, &Tensor)) -> Tensor {
         weight.zeros_like()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fewstep_models::params::{Init, Layout};
+
+    #[test]
+    fn several_micro_batches_are_summed_in_f32() {
+        let (_, layout) = Layout::build(|root| ["a", "b"].map(|name| root.param(name, &[2], Init::Ones)));
+        let weights = Weights::random_as(&layout, Kind::BFloat16, Device::Cpu).trainable();
+        let mut gradients = Gradients::default();
+        let mut add = |slope: f64| {
+            let loss = (&weights.tensors()[0] * slope).sum(Kind::Float);
+            gradients.add(&loss, &weights).unwrap();
+            let first = &gradients.tensors()[0];
+            // The loss does not depend on the other.
+            assert_eq!(gradients.tensors()[1].abs().max().double_value(&[]), 0.0);
+            (first.kind(), first.double_value(&[0]))
+        };
+        assert_eq!(add(1.0), (Kind::BFloat16, 1.0));
+        // bf16 has no number between 1 and 1 + 2^-7.
+        assert_eq!(add(0.0009765625), (Kind::Float, 1.0009765625));
+        assert_eq!(gradients.norm().unwrap().kind(), Kind::Float);
+        let widened = gradients.widened().unwrap();
+        assert!(widened.tensors().iter().all(|t| t.kind() == Kind::Float));
+    }
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fewstep_models::params::{Layout, Weights};
 use fewstep_models::weights::read_tensors;
-use libtorch_ext::blockwise::Maps;
+use libtorch_ext::blockwise::{self, Maps};
 use libtorch_ext::lists::AdamW as Hyper;
 use libtorch_ext::moments::{Form, Moments};
 use libtorch_ext::{TorchError, catch};
@@ -28,13 +28,25 @@ fn form(config: &OptimizerConfig, numbers: u64) -> Form {
 
 /// The bytes of all moments of a network's parameters.
 pub(crate) fn moments_bytes(layout: &Layout, config: &OptimizerConfig) -> u64 {
-    let numbers = |shape: &[i64]| {
+    numbers(layout)
+        .map(|numbers| form(config, numbers).bytes(numbers))
+        .sum()
+}
+
+/// The most that an update takes for its time beside the gradients, in bytes, where there is no sweep.
+pub(crate) fn working_bytes(layout: &Layout, config: &OptimizerConfig) -> u64 {
+    let in_blocks = numbers(layout).filter(|&numbers| form(config, numbers) == Form::Blocks);
+    in_blocks.map(blockwise::working_bytes).max().unwrap_or(0)
+}
+
+/// The numbers of each parameter.
+fn numbers(layout: &Layout) -> impl Iterator<Item = u64> {
+    let of = |shape: &[i64]| {
         shape
             .iter()
             .fold(1, |n: u64, &size| n.saturating_mul(size.unsigned_abs()))
     };
-    let specs = layout.specs().iter().map(|spec| numbers(&spec.shape));
-    specs.map(|numbers| form(config, numbers).bytes(numbers)).sum()
+    layout.specs().iter().map(move |spec| of(&spec.shape))
 }
 
 /// AdamW (Loshchilov and Hutter, 2019) with its state.

@@ -13,7 +13,7 @@ use crate::conditioning::{vae_component, vae_kind};
 use crate::config::{Config, GradientCheckpointing, Method};
 use crate::data::data_config;
 use crate::error::TrainError;
-use crate::optimizer::moments_bytes;
+use crate::optimizer::{moments_bytes, working_bytes};
 use crate::rehearsal::{self, Passes, Rehearsal, Sizes, Working};
 use crate::student::{self, Architectures};
 use crate::{device, memory};
@@ -379,9 +379,10 @@ impl<'a> Planned<'a> {
             1 => 0,
             _ => passes.gradients,
         };
-        let wide = match self.device {
-            Device::Cpu => 0,
-            _ => 4 * elements(self.architectures.trained()),
+        let trained = self.architectures.trained();
+        let update = match self.device {
+            Device::Cpu => passes.gradients,
+            _ => 4 * elements(trained) + working_bytes(trained, &self.config.optimizer),
         };
         let phase = |what, bytes| Phase { what, bytes };
         let frozen_pictures = frozen.first().map_or(0, |phase| phase.bytes);
@@ -389,8 +390,8 @@ impl<'a> Planned<'a> {
         let students = [
             phase("student's forward pass", passes.forward),
             phase("backward pass", passes.backward),
-            // AdamW and the average work in place; but for the CPU, on gradients in f32.
-            phase("update", passes.gradients.max(wide)),
+            // AdamW and the average work in place; where there is no sweep, on gradients in f32.
+            phase("update", update),
         ];
         plan.phases = frozen.chain(students).collect();
         // The VAE's maps are so much larger than the UNet's that the heap holds both, one beside the other: measured,

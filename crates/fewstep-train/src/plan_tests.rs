@@ -58,6 +58,26 @@ fn moments_are_counted_as_they_are_kept() {
     }
 }
 
+#[test]
+fn without_a_sweep_an_update_widens_gradients_and_works_beside_them() {
+    let update = |eight_bits: &str| {
+        let config = config(&[("mixed_precision", "bf16"), ("use_8bit_adam", eight_bits)]);
+        let [cpu, cuda] =
+            [Device::Cpu, Device::Cuda(0)].map(|device| choose(&config, device, None).unwrap().0);
+        assert_eq!(cpu.phases[6].what, "update");
+        assert_eq!(cpu.phases[6].bytes, 2 * cpu.trainable);
+        (cuda.phases[6].bytes, 4 * cuda.trainable)
+    };
+    let (bytes, widened) = update("false");
+    assert_eq!(bytes, widened);
+    // The largest parameter has this many numbers.
+    let (bytes, widened) = update("true");
+    assert_eq!(
+        bytes,
+        widened + libtorch_ext::blockwise::working_bytes(16 * 32 * 9)
+    );
+}
+
 fn config(flags: &[(&str, &str)]) -> Config {
     let small = [("resolution", "128"), ("train_batch_size", "2")];
     tiny::config(&[&small, flags].concat())

@@ -9,7 +9,14 @@ use crate::moments::{BLOCK, Blocks};
 use crate::{TorchError, catch};
 
 /// Numbers of a parameter that are in f32 at a time.
-const SLICE: i64 = 1 << 23;
+const SLICE: i64 = 1 << 21;
+/// What one of them takes meanwhile, in bytes, its several values at once.
+const WORKING: u64 = 24;
+
+/// The bytes that an update of a parameter of so many numbers takes for its time.
+pub fn working_bytes(numbers: u64) -> u64 {
+    WORKING * numbers.min(SLICE as u64)
+}
 
 /// The maps of both moments on one device.
 #[derive(Debug)]

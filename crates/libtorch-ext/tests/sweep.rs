@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use libtorch_ext::blockwise::{Changed, Maps};
+use libtorch_ext::Meter;
+use libtorch_ext::blockwise::{self, Changed, Maps};
 use libtorch_ext::lists::{self, AdamW};
 use libtorch_ext::moments::{Form, Moments};
 use libtorch_ext::sweep::{self, Average, Part, Sweep};
@@ -17,6 +18,8 @@ const ADAMW: AdamW = AdamW {
 };
 /// Whole registers, so that LibTorch does none of the numbers one by one; more than a span, and less than a tile.
 const SIZES: [i64; 3] = [70_016, 4096 + 64, 32];
+
+const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 fn scalar(value: f64) -> Tensor {
     Tensor::full([] as [i64; 0], value, (Kind::Float, Device::Cpu))
@@ -230,6 +233,28 @@ fn eight_bits_by_operators_are_those_of_the_sweep() {
                 .double_value(&[]);
             assert!(off <= 2e-7, "the weights are off by {off:e}");
         }
+    }
+}
+
+#[test]
+fn what_operators_take_for_8_bits_is_known() {
+    let maps = Maps::new(Device::Cpu).unwrap();
+    // Less than a slice, and more than one.
+    for numbers in [1 << 16, 5 << 20] {
+        let (param, gradient) = (Tensor::ones([numbers], CPU), Tensor::ones([numbers], CPU));
+        let Moments::Blocks { exp_avg, exp_avg_sq } = Moments::zeros(&param, Form::Blocks) else {
+            panic!("8 bits were asked for");
+        };
+        let changed = Changed {
+            param: &param,
+            exp_avg: &exp_avg,
+            exp_avg_sq: &exp_avg_sq,
+            step: &scalar(0.0),
+        };
+        let meter = Meter::start(Device::Cpu).unwrap();
+        maps.update(&changed, &gradient, ADAMW, &scalar(0.0)).unwrap();
+        let taken = meter.peak().unwrap() as f64 / blockwise::working_bytes(numbers as u64) as f64;
+        assert!(taken > 0.9 && taken < 1.01, "{numbers}: {taken}");
     }
 }
 
