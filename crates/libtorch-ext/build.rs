@@ -27,13 +27,20 @@ fn main() -> Result<(), VarError> {
     let mut shim = compiler(x86);
     shim.include(&include)
         .include(include.join("torch/csrc/api/include"))
+        // What ProcessGroupGloo.hpp wants of Gloo, whose headers LibTorch leaves out.
+        .include("csrc/gloo_shim")
+        .define("USE_C10D_GLOO", None)
         .files([
+            "csrc/backward.cpp",
+            "csrc/group.cpp",
             "csrc/guard.cpp",
             "csrc/lists.cpp",
             "csrc/memory.cpp",
             "csrc/meter.cpp",
+            "csrc/nccl.cpp",
             "csrc/recompute.cpp",
             "csrc/rehearsal.cpp",
+            "csrc/store.cpp",
             "csrc/sweep.cpp",
         ])
         .compile("fewstep_libtorch_ext");

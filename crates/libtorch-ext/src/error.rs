@@ -26,6 +26,11 @@ impl TorchError {
         TorchError(text[..end.unwrap_or(text.len())].trim().to_owned())
     }
 
+    /// What LibTorch said, without saying that it was LibTorch.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Whether a device ran out of memory.
     pub fn is_out_of_memory(&self) -> bool {
         // The caching allocator and the driver; the host's allocator; cuBLAS and cuDNN.

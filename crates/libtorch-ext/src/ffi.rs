@@ -98,6 +98,93 @@ unsafe extern "C" {
         like: *mut c_void,
         output: *mut *mut c_void,
     ) -> *mut c_char;
+    pub(crate) fn fewstep_backward_each(
+        loss: *mut c_void,
+        leaves: *const *mut c_void,
+        count: usize,
+        closure: *mut c_void,
+        take: unsafe extern "C" fn(*mut c_void, usize, *mut c_void) -> *mut c_char,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_store_open(
+        host: *const c_char,
+        port: u16,
+        serves: c_int,
+        timeout_ms: i64,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_store_clone(store: *mut c_void, output: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_store_port(store: *mut c_void) -> u16;
+    pub(crate) fn fewstep_store_set(
+        store: *mut c_void,
+        key: *const c_char,
+        bytes: *const u8,
+        count: usize,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_store_get(
+        store: *mut c_void,
+        key: *const c_char,
+        timeout_ms: i64,
+        bytes: *mut *mut u8,
+        count: *mut usize,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_bytes_free(bytes: *mut u8);
+    pub(crate) fn fewstep_store_has(
+        store: *mut c_void,
+        key: *const c_char,
+        output: *mut c_int,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_store_add(
+        store: *mut c_void,
+        key: *const c_char,
+        number: i64,
+        output: *mut i64,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_store_delete(store: *mut c_void, key: *const c_char) -> *mut c_char;
+    pub(crate) fn fewstep_store_free(store: *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_group_gloo(
+        store: *mut c_void,
+        name: *const c_char,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        interface: *const c_char,
+        host: *const c_char,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_group_nccl(
+        store: *mut c_void,
+        name: *const c_char,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_group_free(group: *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_group_all_reduce(
+        group: *mut c_void,
+        values: *mut c_void,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_group_broadcast(
+        group: *mut c_void,
+        values: *mut c_void,
+        root: c_int,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_group_reduce_scatter(
+        group: *mut c_void,
+        own: *mut c_void,
+        all: *mut c_void,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_group_all_gather(
+        group: *mut c_void,
+        all: *mut c_void,
+        own: *mut c_void,
+        output: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_work_wait(work: *mut c_void, timeout_ms: i64, done: *mut c_int) -> *mut c_char;
+    pub(crate) fn fewstep_work_free(work: *mut c_void) -> *mut c_char;
     pub(crate) fn fewstep_device_memory(
         device: c_int,
         allocated: *mut i64,

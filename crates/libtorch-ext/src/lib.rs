@@ -1,7 +1,7 @@
 //! What tch lacks of LibTorch, and fewstep needs: loading CUDA at run time, guards that survive a panic,
 //! optimiser operations over whole lists of tensors or in one sweep, 8-bit moments, pieces of a network that are
-//! computed again on the way back, a device's memory figures, meters of what tensors take, and tensors without
-//! memory to rehearse with.
+//! computed again on the way back, a device's memory figures, meters of what tensors take, tensors without memory
+//! to rehearse with, and groups of processes that compute together.
 //!
 //! The only crate with `unsafe` and C++. It knows nothing of models or training: tensors in, tensors out.
 
@@ -16,6 +16,7 @@ pub mod lists;
 pub mod moments;
 pub mod sweep;
 
+pub mod backward;
 pub mod blockwise;
 pub mod recompute;
 
@@ -23,6 +24,9 @@ pub mod allocator;
 pub mod device;
 pub mod meter;
 pub mod rehearsal;
+
+pub mod group;
+pub mod store;
 
 pub use error::{TorchError, catch};
 pub use grad::NoGrad;

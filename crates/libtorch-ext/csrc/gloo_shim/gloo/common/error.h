@@ -1,0 +1,2 @@
+// See algorithm.h: included by LibTorch's header, which needs nothing of it.
+#pragma once
