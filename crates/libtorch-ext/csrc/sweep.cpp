@@ -5,6 +5,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorIterator.h>
+#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
@@ -40,14 +41,14 @@ constexpr size_t TILE = 1024;
 // Numbers that a thread takes at a time.
 constexpr size_t SPAN = 64 * TILE;
 
+// The set of instructions that LibTorch uses: the machine's, or what ATEN_CPU_CAPABILITY says.
 const Tiles& tiles() {
 #ifdef FEWSTEP_X86
-  static const Tiles& chosen =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
-          ? fewstep::tiles_avx512
-          : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? fewstep::tiles_avx2
-                                                                             : fewstep::tiles_plain;
+  static const Tiles& chosen = [&]() -> const Tiles& {
+    const auto capability = at::get_cpu_capability();
+    if (capability == "AVX512") return fewstep::tiles_avx512;
+    return capability == "AVX2" ? fewstep::tiles_avx2 : fewstep::tiles_plain;
+  }();
   return chosen;
 #else
   return fewstep::tiles_plain;

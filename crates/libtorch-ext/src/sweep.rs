@@ -1,9 +1,10 @@
 //! The whole update of a network on the CPU in one sweep over memory: each number of a weight, its gradient, its
 //! moments, its moving average and the copies of both is read once and written once.
 //!
-//! The arithmetic is that of LibTorch's fused AdamW, of its `lerp` and of its casts, and gives the same bits; only
-//! where LibTorch does the last few numbers of a tensor one by one, it may round them another way. Moments in 8 bits
-//! are those of bitsandbytes. The outcome is the same on any number of threads.
+//! The arithmetic is that of LibTorch's fused AdamW, of its `lerp` and of its casts, and gives the bits of its AVX2
+//! and AVX-512 kernels; only where LibTorch does the last few numbers of a tensor one by one, it may round them another
+//! way. Moments in 8 bits are those of bitsandbytes. The outcome is the same on any number of threads, and with any set
+//! of instructions.
 
 use std::ptr::null_mut;
 
