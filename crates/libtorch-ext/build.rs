@@ -38,6 +38,7 @@ fn main() -> Result<(), VarError> {
             "csrc/memory.cpp",
             "csrc/meter.cpp",
             "csrc/nccl.cpp",
+            "csrc/profiler.cpp",
             "csrc/recompute.cpp",
             "csrc/rehearsal.cpp",
             "csrc/store.cpp",

@@ -8,7 +8,7 @@ use fewstep_models::params::Weights;
 use fewstep_models::pipeline::{Conditions, EncodedPrompts, Family, TextEncoders};
 use fewstep_models::vae::{AutoencoderKl, Moments};
 use fewstep_models::weights::{Component, Folder, ModelError};
-use libtorch_ext::{NoGrad, catch};
+use libtorch_ext::{NoGrad, catch, span};
 use tch::{Device, Kind, Tensor};
 
 use crate::cache::Cache;
@@ -68,6 +68,7 @@ impl Conditioner {
         samples: &[u64],
         draws: &Draws,
     ) -> Result<(Conditions, Conditions), TrainError> {
+        let _span = span(c"captions");
         let kept: Vec<&str> = captions
             .iter()
             .zip(samples)
@@ -99,6 +100,7 @@ impl Conditioner {
         samples: &[u64],
         draws: &Draws,
     ) -> Result<Tensor, TrainError> {
+        let _span = span(c"latents");
         let Some(cache) = &self.cache else {
             return self.all_latents(pixels, samples, draws);
         };

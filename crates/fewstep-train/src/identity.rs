@@ -20,6 +20,7 @@ const FREE: &[&str] = &[
     "on_save_error",
     "on_nan",
     "nan_limit",
+    "profile",
     "dataloader_num_workers",
     "data_timeout",
     "data_retries",

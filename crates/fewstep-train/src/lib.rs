@@ -61,6 +61,10 @@ mod signals;
 mod start;
 pub mod trainer;
 
+mod profile;
+mod profile_table;
+mod profile_trace;
+
 mod rehearsal;
 
 mod out_of_memory;
@@ -79,6 +83,8 @@ pub use not_finite::{NotFinite, Suspect};
 pub use observer::{Ending, Event, Observer, Report, Skip, Start};
 pub use out_of_memory::{OutOfMemory, TooMuch};
 pub use plan::{Checkpointed, MemoryPlan, plan};
+pub use profile::Profiled;
+pub use profile_table::{NameRow, PhaseRow, ProfileTable};
 pub use signals::Stop;
 pub use skipped::Skipped;
 pub use sums::Damage;

@@ -11,6 +11,7 @@ use crate::metrics::StepMetrics;
 use crate::not_finite::NotFinite;
 use crate::out_of_memory::TooMuch;
 use crate::plan::Checkpointed;
+use crate::profile::Profiled;
 use crate::skipped::Skipped;
 
 /// A watcher of a run. Every method may do nothing.
@@ -77,6 +78,8 @@ pub enum Event {
     TooMuch(Box<TooMuch>),
     /// The run keeps latents and embeddings in a cache.
     Cache(Estimate),
+    /// Steps were recorded, and what was is written.
+    Profiled(Box<Profiled>),
     /// Something about the cache that changes nothing of what is computed.
     CacheNote(Note),
     /// An update was skipped. It is not counted as a step.

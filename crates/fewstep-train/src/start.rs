@@ -22,6 +22,7 @@ use crate::micro_batch::{Preparer, Sizes};
 use crate::observer::{Event, Observer, Report, Start};
 use crate::out_of_memory::TooMuch;
 use crate::output::write_text;
+use crate::profile::Profile;
 use crate::run_folder::RunFolder;
 use crate::saver::Saver;
 use crate::skipped::Skipped;
@@ -121,6 +122,7 @@ impl Run {
             newest,
             pending: None,
             last_step_end: Instant::now(),
+            profile: Profile::new(config, device),
             saver: Saver::new(memory::available),
             _lock: lock,
         })))

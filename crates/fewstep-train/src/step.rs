@@ -14,7 +14,7 @@ use fewstep_models::pipeline::Conditions;
 use fewstep_models::schedule::{
     DdimSolver, NoiseSchedule, ScheduleError, Tables, boundary_scalings, extrapolate, guidance_embedding,
 };
-use libtorch_ext::NoGrad;
+use libtorch_ext::{NoGrad, span};
 use tch::{Device, Tensor};
 
 use crate::config::DistillationConfig;
@@ -143,6 +143,7 @@ impl Objective {
             let target = self.target(networks.target, &x_prev, w_embed.as_ref(), inputs);
             (x_prev, target)
         };
+        let _span = span(c"student");
         let model_pred = self.consistency(networks.student, &z, &t_start, c, w_embed.as_ref());
         StepOutput {
             loss: self.loss.between(&model_pred, &target),
@@ -174,6 +175,7 @@ impl Objective {
     /// A teacher that takes a guidance embedding gets none, as in the reference: the guidance is applied
     /// here, and a second one on top would not be the w that the student is told.
     fn solve(&self, teacher: Branch<'_>, z: &Tensor, t: &Tensor, inputs: &StepInputs<'_>) -> Tensor {
+        let _span = span(c"teacher");
         let batch = z.size()[0];
         let both = inputs.cond.above(&inputs.uncond.for_batch(batch));
         let twice = |x: &Tensor| Tensor::cat(&[x, x], 0);
@@ -198,6 +200,7 @@ impl Objective {
         w: Option<&Tensor>,
         inputs: &StepInputs<'_>,
     ) -> Tensor {
+        let _span = span(c"target");
         let c = inputs.cond;
         let t_end = self.solver.prev_timesteps(&inputs.steps.index);
         match &inputs.steps.asked {

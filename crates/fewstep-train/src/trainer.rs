@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fewstep_data::{Cursor, Loader};
 use fewstep_models::schedule::SchedulerConfig;
-use libtorch_ext::catch;
+use libtorch_ext::{catch, span};
 use tch::{Kind, Tensor};
 
 use crate::config::Config;
@@ -19,6 +19,8 @@ use crate::metrics::{self, MetricsFile, StepMetrics};
 use crate::micro_batch::Preparer;
 use crate::not_finite::Trace;
 use crate::observer::{Ending, Event, Observer, Report, Skip};
+use crate::profile::Profile;
+use crate::profile_table::STEP;
 use crate::saved::Trained;
 use crate::saver::Saver;
 use crate::signals::Stop;
@@ -44,7 +46,7 @@ fn train(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Re
         Opened::Run(run) => run,
     };
     while !run.is_done(observer)? {
-        if let Err(error) = run.step(observer) {
+        if let Err(error) = run.profiled_step(observer) {
             return Err(run.keep(error, observer));
         }
         run.take_note_of_ended_save(observer)?;
@@ -87,6 +89,7 @@ pub(crate) struct Run {
     pub(crate) pending: Option<Pending>,
     /// When the step before ended.
     pub(crate) last_step_end: Instant,
+    pub(crate) profile: Profile,
     /// Dropped before the lock: it may still write.
     pub(crate) saver: Saver,
     pub(crate) _lock: Option<RunLock>,
@@ -120,6 +123,21 @@ impl Run {
         Ok(self.step >= self.total_steps)
     }
 
+    /// A step, recorded if that is wanted.
+    fn profiled_step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.profile.before_step()?;
+        {
+            let _span = span(STEP);
+            self.step(observer)?;
+        }
+        if let Some(profiled) = self.profile.after_step()? {
+            observer.event(&Event::Profiled(Box::new(profiled)));
+            // What came of it took a while, which is no step's.
+            self.last_step_end = Instant::now();
+        }
+        Ok(())
+    }
+
     /// One optimiser step: gradients over all its micro-batches, one update, one move of the target.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let passes = self.passes()?;
@@ -130,6 +148,7 @@ impl Run {
         self.read_pending(observer)?;
         let averaged = self.unets.target.as_ref().zip(self.config.ema_decay());
         let average = averaged.map(|(target, mu)| Average { target, mu });
+        let updating = span(c"update");
         let update = self.updater.apply(
             &self.unets.student,
             average.as_ref(),
@@ -137,6 +156,7 @@ impl Run {
             &passes.loss,
             self.step,
         )?;
+        drop(updating);
         match update {
             Update::Launched { grad_norm, lr, .. } => {
                 self.step += 1;
@@ -174,7 +194,9 @@ impl Run {
         };
         for _ in 0..micro_batches {
             let asked = Instant::now();
+            let waiting = span(c"wait for data");
             let batch = self.loader.next_batch()?;
+            drop(waiting);
             passes.data_wait += asked.elapsed();
             let tensors = self
                 .preparer
@@ -185,7 +207,9 @@ impl Run {
                 self.objective.step(&self.unets.networks(), &tensors.inputs())
             })?;
             let share = catch(|| self.updater.share(&output.loss, micro_batches))?;
+            let backward = span(c"backward");
             passes.gradients.add(&share, self.unets.student.compute())?;
+            drop(backward);
             passes.loss = catch(|| passes.loss + output.loss.detach() / f64::from(micro_batches))?;
             let trace = Trace::new(tensors, batch.sample_numbers, batch.keys, &output)?;
             passes.traces.push(trace);

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::TorchError;
 use crate::map::Map;
+use crate::profiler::RawEvent;
 
 /// One parameter of a sweep as the shim takes it: pointers to `at::Tensor`, null where there is none.
 #[repr(C)]
@@ -185,6 +186,16 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(crate) fn fewstep_work_wait(work: *mut c_void, timeout_ms: i64, done: *mut c_int) -> *mut c_char;
     pub(crate) fn fewstep_work_free(work: *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_profiler_start(cuda: c_int) -> *mut c_char;
+    pub(crate) fn fewstep_profiler_stop(output: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_recording_free(recording: *mut c_void);
+    pub(crate) fn fewstep_recording_each(
+        recording: *const c_void,
+        context: *mut c_void,
+        visit: unsafe extern "C" fn(*mut c_void, *const RawEvent),
+    ) -> *mut c_char;
+    pub(crate) fn fewstep_span_begin(name: *const c_char, output: *mut *mut c_void) -> *mut c_char;
+    pub(crate) fn fewstep_span_end(span: *mut c_void) -> *mut c_char;
     pub(crate) fn fewstep_device_memory(
         device: c_int,
         allocated: *mut i64,

@@ -1,7 +1,7 @@
 //! What tch lacks of LibTorch, and fewstep needs: loading CUDA at run time, guards that survive a panic,
 //! optimiser operations over whole lists of tensors or in one sweep, 8-bit moments, pieces of a network that are
-//! computed again on the way back, a device's memory figures, meters of what tensors take, tensors without memory
-//! to rehearse with, and groups of processes that compute together.
+//! computed again on the way back, a device's memory figures, meters of what tensors take, a profiler, tensors without
+//! memory to rehearse with, and groups of processes that compute together.
 //!
 //! The only crate with `unsafe` and C++. It knows nothing of models or training: tensors in, tensors out.
 
@@ -23,6 +23,7 @@ pub mod recompute;
 pub mod allocator;
 pub mod device;
 pub mod meter;
+pub mod profiler;
 pub mod rehearsal;
 
 pub mod group;
@@ -31,4 +32,5 @@ pub mod store;
 pub use error::{TorchError, catch};
 pub use grad::NoGrad;
 pub use meter::Meter;
+pub use profiler::span;
 pub use recompute::recompute;

@@ -182,3 +182,32 @@ impl Serialize for GradientCheckpointing {
         serializer.serialize_str(&self.write())
     }
 }
+
+/// How many steps are profiled, after one that warms up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct ProfiledSteps(pub u32);
+
+impl Word for ProfiledSteps {
+    const KIND: FlagKind = FlagKind::Optional("1");
+
+    fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "false" => Ok(ProfiledSteps(0)),
+            "true" => Ok(ProfiledSteps(1)),
+            number => number
+                .parse()
+                .map(ProfiledSteps)
+                .map_err(|_| format!("`{word}` is not a number of steps")),
+        }
+    }
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl Serialize for ProfiledSteps {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.0)
+    }
+}

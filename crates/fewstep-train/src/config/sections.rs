@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::choices::{
     CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
-    OnSaveError,
+    OnSaveError, ProfiledSteps,
 };
 use super::value::{FlagKind, FlagType, FlagValue};
 
@@ -162,6 +162,10 @@ sections! {
         on_nan: OnNan = OnNan::Skip,
         /// With on_nan skip: the run ends when more than so many of the last 1000 updates were not finite.
         nan_limit: u64 = 10,
+        /// Record so many steps after the first one of this process (1 without a value), and write where their time
+        /// and memory went into OUT/profile: as a table, and as a trace that chrome://tracing and Perfetto open. The
+        /// recorded steps take longer; the run goes on after them.
+        profile: ProfiledSteps = ProfiledSteps(0),
     }
 
     /// The pictures and captions, and how many of them.

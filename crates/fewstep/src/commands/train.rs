@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use fewstep_train::config::{Config, Method};
 use fewstep_train::{
-    Checkpointed, Ending, Event, MemoryPlan, Observer, Report, Skip, Skipped, Start, StepMetrics, Stop,
-    TooMuch,
+    Checkpointed, Ending, Event, MemoryPlan, Observer, Profiled, Report, Skip, Skipped, Start, StepMetrics,
+    Stop, TooMuch,
 };
 use tch::Device;
 
@@ -48,7 +48,7 @@ and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
 Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
-their hub names, shards that are not local files, and several ranks.";
+their hub names, and several ranks.";
 
 /// Trains to the end, or until it is told to stop.
 ///
@@ -213,12 +213,22 @@ fn describe(event: &Event) -> String {
         Event::Checkpointing(checkpointed) => checkpointing(*checkpointed),
         Event::TooMuch(too_much) => format!("warning: {too_much}"),
         Event::Cache(estimate) => estimate.to_string(),
+        Event::Profiled(profiled) => profile(profiled),
         Event::CacheNote(note) => format!("warning: {note}"),
         Event::NoLock { folder, reason } => format!(
             "warning: nothing keeps another run out of {}, for its file system has no locks ({reason})",
             folder.display()
         ),
     }
+}
+
+/// What a profile found, and where it lies.
+fn profile(profiled: &Profiled) -> String {
+    let folder = profiled.folder.display();
+    format!(
+        "{}in {folder}/table.txt; {folder}/trace.json opens in https://ui.perfetto.dev and chrome://tracing",
+        profiled.table
+    )
 }
 
 /// The answer to the wish to stop, given once: by a thread that watches for it, for the step that must end

@@ -294,3 +294,37 @@ fn a_dry_run_prints_a_configuration_and_leaves_nothing() {
     let other = fewstep(["train", "--config", &word(&file), "--dry_run", "--seed", "9"]).ok();
     assert!(other.stdout.contains("seed = 9") && ran.stdout.contains("seed = 3"));
 }
+
+#[test]
+fn a_profile_says_where_time_and_memory_went_and_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (plain, profiled) = (folder.path().join("plain"), folder.path().join("profiled"));
+    fewstep(line(&plain, &["--max_train_steps=4", "--ema_decay=0.9"])).ok();
+    let ran = fewstep(line(
+        &profiled,
+        &["--max_train_steps=4", "--ema_decay=0.9", "--profile=2"],
+    ))
+    .ok();
+    assert_eq!(losses(&plain), losses(&profiled));
+    let table = fs::read_to_string(profiled.join("profile/table.txt")).unwrap();
+    assert!(table.starts_with("a step, the mean of 2: "), "{table}");
+    assert!(ran.stderr.contains(table.trim_end()), "{}", ran.stderr);
+    let phases = [
+        "wait for data",
+        "latents",
+        "captions",
+        "teacher",
+        "target",
+        "student",
+        "backward",
+        "update",
+    ];
+    let listed = table
+        .lines()
+        .filter_map(|line| phases.iter().find(|phase| line.starts_with(**phase)));
+    assert_eq!(listed.copied().collect::<Vec<_>>(), phases, "{table}");
+    let trace = fs::read_to_string(profiled.join("profile/trace.json")).unwrap();
+    let trace: Value = serde_json::from_str(&trace).unwrap();
+    let steps = trace["traceEvents"].as_array().unwrap().iter();
+    assert_eq!(steps.filter(|event| event["name"] == "step").count(), 2);
+}
