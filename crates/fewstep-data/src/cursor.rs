@@ -48,6 +48,30 @@ impl Cursor {
         &self.drops
     }
 
+    /// The cursor from which another number of ranks goes on after these, one of each rank that there was: it has seen
+    /// what they have, and its epoch is the last that any of them was in. None of none.
+    pub fn of_all(cursors: &[Cursor]) -> Option<Cursor> {
+        let furthest = cursors.iter().max_by_key(|cursor| cursor.position.epoch)?;
+        let mut all = furthest.clone();
+        all.turns = cursors.iter().map(|cursor| cursor.turns).sum();
+        all.drops = Drops::default();
+        for cursor in cursors {
+            all.drops.absorb(cursor.drops.clone());
+        }
+        Some(all)
+    }
+
+    /// The same without what was dropped, which another rank counts.
+    pub fn without_drops(mut self) -> Cursor {
+        self.drops = Drops::default();
+        self
+    }
+
+    /// How many ranks share its order.
+    pub fn ranks(&self) -> u64 {
+        self.order.part.ranks
+    }
+
     /// Follows one event of the order.
     pub(crate) fn follow(&mut self, moved: Moved) {
         if moved == Moved::ToNextEpoch {

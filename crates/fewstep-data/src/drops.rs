@@ -78,6 +78,36 @@ pub enum Origin {
 }
 
 impl Cause {
+    /// Every cause, in the order in which they are shown.
+    pub const ALL: [Cause; 26] = [
+        Cause::UnreadableShard,
+        Cause::BrokenShard,
+        Cause::UnreachableShard,
+        Cause::SilentShard,
+        Cause::FailedCommand,
+        Cause::EmptyShard,
+        Cause::MissingImage,
+        Cause::MissingCaption,
+        Cause::EmptyCaption,
+        Cause::OversizedMember,
+        Cause::UnsafePath,
+        Cause::CaptionNotUtf8,
+        Cause::BadJson,
+        Cause::BadRow,
+        Cause::UnreadableFile,
+        Cause::BadPicture,
+        Cause::OversizedPicture,
+        Cause::Gone,
+        Cause::SmallPicture,
+        Cause::Watermark,
+        Cause::LowAesthetic,
+        Cause::Unscored,
+        Cause::RetriedConnection,
+        Cause::RetriedSilence,
+        Cause::RetriedServer,
+        Cause::RetriedCommand,
+    ];
+
     /// Whose doing it is.
     pub fn origin(self) -> Origin {
         match self {

@@ -43,6 +43,7 @@ pub fn data_config(config: &Config) -> DataConfig {
         } else {
             Drawing::EachOnce
         },
+        part: config.part,
         wanted: wanted(data),
         sources: SourceOptions {
             timeout: seconds(data.data_timeout),

@@ -45,6 +45,21 @@ pub fn resolve(config: &RunConfig) -> Result<Device, TrainError> {
     }
 }
 
+/// The device of a rank, in the words of `--device`: without a number each rank of a machine has its own accelerator.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn of_rank(config: &RunConfig, local_rank: u32) -> Result<String, TrainError> {
+    let word = config.device.clone();
+    if word != "auto" && word != "cuda" {
+        return Ok(word);
+    }
+    match resolve(config)? {
+        Device::Cuda(_) => Ok(format!("cuda:{local_rank}")),
+        _ => Ok(word),
+    }
+}
+
 /// What the run holds in memory now, in bytes: of the accelerator, or else of the process where the system
 /// says.
 pub(crate) fn memory_in_use(device: Device) -> Option<u64> {

@@ -11,6 +11,7 @@ use libtorch_ext::TorchError;
 use crate::config::{ConfigError, OnNan};
 use crate::not_finite::NotFinite;
 use crate::out_of_memory::OutOfMemory;
+use crate::ranks::RanksError;
 
 /// Why a run did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum TrainError {
     /// LibTorch refused an operation.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// Ranks that do not train together, or one that is gone.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// The operating system refused.
     #[error("could not {doing} {}: {source}", path.display())]
     Io {

@@ -40,6 +40,11 @@ impl Gradients {
         Ok(())
     }
 
+    /// Gradients that were summed elsewhere, in the order of the weights.
+    pub(crate) fn of(sum: Vec<Tensor>) -> Self {
+        Gradients { sum }
+    }
+
     /// All gradients, in the order of the weights.
     pub fn tensors(&self) -> &[Tensor] {
         &self.sum

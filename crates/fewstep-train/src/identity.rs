@@ -21,6 +21,7 @@ const FREE: &[&str] = &[
     "on_nan",
     "nan_limit",
     "profile",
+    "rank_timeout",
     "dataloader_num_workers",
     "data_timeout",
     "data_retries",

@@ -57,6 +57,7 @@ mod saving;
 mod snapshot;
 
 mod observer;
+pub mod ranks;
 mod signals;
 mod start;
 pub mod trainer;
@@ -85,7 +86,8 @@ pub use out_of_memory::{OutOfMemory, TooMuch};
 pub use plan::{Checkpointed, MemoryPlan, plan};
 pub use profile::Profiled;
 pub use profile_table::{NameRow, PhaseRow, ProfileTable};
+pub use ranks::{Ranks, RanksError, Seat};
 pub use signals::Stop;
 pub use skipped::Skipped;
 pub use sums::Damage;
-pub use trainer::run;
+pub use trainer::{run, run_as};

@@ -25,7 +25,7 @@ pub struct StepMetrics {
     pub samples: u64,
     /// When it ended, in seconds since 1970.
     pub time: f64,
-    /// The mean loss of its micro-batches.
+    /// The mean loss of its micro-batches, those of all ranks.
     pub loss: f64,
     /// Its learning rate.
     pub lr: f64,
@@ -33,9 +33,9 @@ pub struct StepMetrics {
     pub grad_norm: f64,
     /// Samples a second, by the time since the step before.
     pub samples_per_s: f64,
-    /// Seconds for which the step waited for data.
+    /// Seconds for which the step waited for data, of rank 0 where there are several.
     pub data_wait_s: f64,
-    /// Memory in use, in units of 10^9 bytes, where the system says.
+    /// Memory in use, in units of 10^9 bytes, where the system says; of rank 0 where there are several.
     pub memory_gb: Option<f64>,
     /// Samples and shards left out, and what was read again, since the start of the run, by cause.
     pub dropped: Map<String, Value>,
@@ -73,7 +73,8 @@ pub(crate) fn now() -> f64 {
 /// The open file.
 #[derive(Debug)]
 pub(crate) struct MetricsFile {
-    file: File,
+    /// None of a rank that writes none.
+    file: Option<File>,
     path: PathBuf,
     /// Bytes of whole lines in it.
     len: u64,
@@ -98,16 +99,26 @@ impl MetricsFile {
             .map_err(|error| TrainError::io("read", path, error))?
             .len();
         Ok(MetricsFile {
-            file,
+            file: Some(file),
             path: path.to_owned(),
             len,
             unwritten: Vec::new(),
         })
     }
 
+    /// No file: rank 0 writes for all.
+    pub(crate) fn nowhere() -> Self {
+        MetricsFile {
+            file: None,
+            path: PathBuf::new(),
+            len: 0,
+            unwritten: Vec::new(),
+        }
+    }
+
     /// The same open file once more, for whoever syncs it; none where the system refuses.
     pub(crate) fn handle(&self) -> Option<File> {
-        self.file.try_clone().ok()
+        self.file.as_ref()?.try_clone().ok()
     }
 
     /// Writes the line of a step.
@@ -141,9 +152,13 @@ impl MetricsFile {
     /// # Errors
     /// What the operating system refuses.
     pub(crate) fn write_out(&mut self) -> Result<(), TrainError> {
-        if let Err(error) = self.file.write_all(&self.unwritten) {
+        let Some(file) = &mut self.file else {
+            self.unwritten.clear();
+            return Ok(());
+        };
+        if let Err(error) = file.write_all(&self.unwritten) {
             // Making a file shorter takes no room. Where even that fails, half a line stays, as after a crash.
-            let _ = self.file.set_len(self.len);
+            let _ = file.set_len(self.len);
             return Err(TrainError::io("write", &self.path, error));
         }
         self.len += self.unwritten.len() as u64;
@@ -190,7 +205,7 @@ mod tests {
         let mut file = MetricsFile::open(&path, 0).unwrap();
         file.event("step", 1, json!({})).unwrap();
         // A file that is only open to be read refuses what it is given.
-        let writable = std::mem::replace(&mut file.file, File::open(&path).unwrap());
+        let writable = file.file.replace(File::open(&path).unwrap());
         file.event("step", 2, json!({})).unwrap_err();
         file.event("step", 3, json!({})).unwrap_err();
         file.file = writable;

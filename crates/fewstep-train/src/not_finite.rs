@@ -6,6 +6,7 @@
 use std::fmt;
 
 use libtorch_ext::catch;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
@@ -14,12 +15,17 @@ use crate::error::TrainError;
 use crate::micro_batch::MicroBatch;
 use crate::step::{Objective, StepOutput};
 
-/// The stages of a step that no training changes, in their order.
-const FROZEN: [&str; 3] = [
+/// The stages of a step, in their order.
+const STAGES: [&str; 5] = [
     "the VAE's latents",
     "the text encoder's embedding",
     "the teacher's solver step",
+    "the target's prediction",
+    "the student's prediction",
 ];
+
+/// So many of the first no training changes.
+const FROZEN: usize = 3;
 
 /// So many samples are named in a sentence.
 const NAMED: usize = 3;
@@ -64,11 +70,11 @@ impl Trace {
     /// The stages of a step in the order in which they are computed, `[B, ..]` each.
     fn stages(&self) -> [(&'static str, &Tensor); 5] {
         [
-            (FROZEN[0], &self.inputs.latents),
-            (FROZEN[1], &self.inputs.cond.prompt_embeds),
-            (FROZEN[2], &self.x_prev),
-            ("the target's prediction", &self.target),
-            ("the student's prediction", &self.model_pred),
+            (STAGES[0], &self.inputs.latents),
+            (STAGES[1], &self.inputs.cond.prompt_embeds),
+            (STAGES[2], &self.x_prev),
+            (STAGES[3], &self.target),
+            (STAGES[4], &self.model_pred),
         ]
     }
 
@@ -92,7 +98,7 @@ pub struct NotFinite {
 }
 
 /// A sample that may be behind it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Suspect {
     /// Its number in the run.
     pub number: u64,
@@ -161,10 +167,35 @@ impl NotFinite {
         })
     }
 
+    /// What one rank found, for rank 0.
+    pub(crate) fn handed_in(&self) -> Vec<u8> {
+        serde_json::to_vec(&(self.stage, &self.samples)).unwrap_or_default()
+    }
+
+    /// What all ranks found: the first stage that is not finite on any of them, and its samples.
+    pub(crate) fn of_all(self, handed_in: &[Vec<u8>]) -> Self {
+        let place = |stage: &Option<String>| {
+            let stage = stage.as_ref()?;
+            STAGES.iter().position(|known| known == stage)
+        };
+        let found: Vec<(Option<usize>, Vec<Suspect>)> = handed_in
+            .iter()
+            .filter_map(|bytes| serde_json::from_slice(bytes).ok())
+            .map(|(stage, samples)| (place(&stage), samples))
+            .collect();
+        let first = found.iter().filter_map(|(stage, _)| *stage).min();
+        let of_it = found.into_iter().filter(|(stage, _)| *stage == first);
+        NotFinite {
+            stage: first.map(|place| STAGES[place]),
+            samples: of_it.flat_map(|(_, samples)| samples).collect(),
+            ..self
+        }
+    }
+
     /// What may help, as a sentence without its end: frozen networks do not care for the learning rate.
     pub(crate) fn remedy(&self) -> &'static str {
         match self.stage {
-            Some(stage) if FROZEN.contains(&stage) => {
+            Some(stage) if STAGES[..FROZEN].contains(&stage) => {
                 "That comes of the teacher's folder, not of the student: look into it, under fp16 give \
                  --mixed_precision bf16"
             }

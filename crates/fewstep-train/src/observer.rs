@@ -40,6 +40,8 @@ impl Observer for () {}
 pub struct Start {
     /// On what it computes.
     pub device: Device,
+    /// How many ranks share the run; 1 where this process is alone.
+    pub ranks: u64,
     /// Optimiser steps that are done already, and the checkpoint that they come from.
     pub resumed: Option<(u64, PathBuf)>,
     /// Optimiser steps of the whole run.

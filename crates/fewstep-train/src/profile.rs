@@ -42,7 +42,11 @@ impl Profile {
     /// As the options say, in the run's folder.
     pub(crate) fn new(config: &Config, device: Device) -> Self {
         Profile {
-            wanted: config.run.profile.0,
+            // Of several ranks the first writes.
+            wanted: match config.part.rank {
+                0 => config.run.profile.0,
+                _ => 0,
+            },
             done: 0,
             device,
             folder: config.run.output_dir.join("profile"),

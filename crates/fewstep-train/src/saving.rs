@@ -33,6 +33,10 @@ impl Run {
         let earlier = self.saver.wait();
         self.take_note_of(earlier, observer)?;
         self.tried_step = Some(self.step);
+        self.collect_places()?;
+        if !self.leads() {
+            return Ok(());
+        }
         let tensors = Snapshot::shared(&self.unets, &self.updater.optimizer);
         let saved = self.saver.save(self.job(), &tensors);
         self.take_note_of(saved, observer)
@@ -47,6 +51,14 @@ impl Run {
     /// Writes a checkpoint of this step before anything else, and returns its folder.
     pub(crate) fn checkpoint_now(&mut self, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
         self.read_pending(observer)?;
+        self.collect_places()?;
+        if !self.leads() {
+            return Ok(self
+                .config
+                .run
+                .output_dir
+                .join(format!("checkpoint-{}", self.step)));
+        }
         if let Some(earlier) = self.saver.wait() {
             // This one is tried in any case.
             let step = earlier.step;
@@ -70,14 +82,24 @@ impl Run {
     /// Writes the checkpoint by which a finished run is known to be one, unless there are to be none.
     pub(crate) fn last_checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         match self.config.run.checkpointing_steps {
-            0 => Ok(()),
+            0 => self.collect_places(),
             _ => self.checkpoint_now(observer).map(|_| ()),
         }
     }
 
-    /// Before the run ends with `error`: where data gave out, what has been done so far is sound and is kept.
+    /// Collects from all ranks how far they have read their data. Only rank 0 waits for it.
+    fn collect_places(&mut self) -> Result<(), TrainError> {
+        self.places = match &mut self.team {
+            Some(team) => team.ranks.places(&self.place)?,
+            None => vec![self.place.clone()],
+        };
+        Ok(())
+    }
+
+    /// Before the run ends with `error`: where data gave out, what has been done so far is sound and is kept. One of
+    /// several ranks cannot keep it alone.
     pub(crate) fn keep(&mut self, error: TrainError, observer: &mut dyn Observer) -> TrainError {
-        let worth_it = matches!(error, TrainError::Data(_)) && self.step > 0;
+        let worth_it = matches!(error, TrainError::Data(_)) && self.step > 0 && self.team.is_none();
         if worth_it && let Err(failed) = self.last_checkpoint(observer) {
             tell_not_saved(self.step, &failed, observer);
         }
@@ -100,7 +122,8 @@ impl Run {
             state: State {
                 step: self.step,
                 skipped: self.skipped.clone(),
-                cursor: self.place.clone(),
+                cursor: self.places.first().unwrap_or(&self.place).clone(),
+                other_cursors: self.places.iter().skip(1).cloned().collect(),
                 scaler: self.updater.scaler.clone(),
                 config: self.identity.clone(),
             },

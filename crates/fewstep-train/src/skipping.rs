@@ -20,7 +20,13 @@ impl Run {
         traces: &[Trace],
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let found = NotFinite::find(numbers, traces, &self.preparer.draws, &self.objective)?;
+        let mut found = NotFinite::find(numbers, traces, &self.preparer.draws, &self.objective)?;
+        if let Some(team) = &mut self.team {
+            let all = team.ranks.collect(found.handed_in())?;
+            if !all.is_empty() {
+                found = found.of_all(&all);
+            }
+        }
         let recent = self.skipped.add_not_finite(self.step);
         let limit = match self.config.run.on_nan {
             OnNan::Stop => 0,
@@ -64,7 +70,12 @@ impl Run {
     fn leave_replay(&self, traces: &[Trace]) -> String {
         let output_dir = &self.config.run.output_dir;
         let number = self.step + self.skipped.total();
-        let path = output_dir.join(format!("not-finite-{number}.safetensors"));
+        // Each rank leaves its own inputs.
+        let of_rank = match self.config.part.rank {
+            0 => String::new(),
+            rank => format!("-rank-{rank}"),
+        };
+        let path = output_dir.join(format!("not-finite-{number}{of_rank}.safetensors"));
         match replay_file::write(&path, traces, &self.preparer.draws, &self.unets) {
             Ok(()) => format!(
                 "look into it with `fewstep debug step --config {} --inputs {} --output out.safetensors`",

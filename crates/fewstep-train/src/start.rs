@@ -11,7 +11,7 @@ use tch::{Device, Kind};
 
 use crate::beginning::{self, Beginning};
 use crate::cache::Cache;
-use crate::checkpoint::Found;
+use crate::checkpoint::{Checkpoint, Found, State};
 use crate::conditioning::Conditioner;
 use crate::config::{Config, GradientCheckpointing, MixedPrecision};
 use crate::data::data_config;
@@ -23,8 +23,10 @@ use crate::observer::{Event, Observer, Report, Start};
 use crate::out_of_memory::TooMuch;
 use crate::output::write_text;
 use crate::profile::Profile;
+use crate::ranks::{Entered, Ranks, Team};
 use crate::run_folder::RunFolder;
 use crate::saver::Saver;
+use crate::signals::Stop;
 use crate::skipped::Skipped;
 use crate::step::Objective;
 use crate::student::{Architectures, Unets};
@@ -46,21 +48,38 @@ impl Run {
     ///
     /// # Errors
     /// Options, models, data or a checkpoint that are wrong, or another run that is at work in the folder.
-    pub(crate) fn open(config: &Config, observer: &mut dyn Observer) -> Result<Opened, TrainError> {
+    pub(crate) fn open(
+        config: &Config,
+        mut ranks: Option<Ranks>,
+        stop: &Stop,
+        observer: &mut dyn Observer,
+    ) -> Result<Opened, TrainError> {
         config.validate()?;
         let device = device::resolve(&config.run)?;
         let kind = config.run.mixed_precision.kind();
         let total_steps = config.training_steps()?;
-        let folder = RunFolder::open(&config.run.output_dir, observer)?;
-        let resumed = match beginning::look(config, total_steps)? {
-            Beginning::Finished(report) => return Ok(Opened::Finished(report)),
-            Beginning::Start => None,
-            Beginning::GoOn(found) => Some(beginning::set_damaged_aside(*found, observer)?),
+        if let Some(ranks) = &mut ranks {
+            ranks.begin(config, device)?;
+        }
+        let (folder, checkpoint, entered) = match config.part.rank {
+            0 => enter(config, total_steps, observer)?,
+            _ => (None, None, None),
         };
-        let resumed = resumed.as_ref();
+        let entered = match (&ranks, entered) {
+            (Some(ranks), entered) => ranks.enter(entered.as_ref())?,
+            (None, entered) => entered.unwrap_or(Entered::Start),
+        };
+        let state = match entered.report() {
+            Ok(report) => {
+                ranks.map_or(Ok(()), Ranks::leave)?;
+                return Ok(Opened::Finished(report));
+            }
+            Err(state) => state.map(|state| *state),
+        };
+        let state = state.as_ref();
 
         // What can be wrong cheaply comes before what loads for long.
-        let (data_ahead, data) = prepare(config, resumed)?;
+        let (data_ahead, data) = prepare(config, state)?;
         if data != DataResumed::Exactly {
             observer.event(&Event::DataMoved(data.clone()));
         }
@@ -88,17 +107,26 @@ impl Run {
                 samples,
             )));
         }
-        let mut unets = unets(&teacher, config, resumed, kind, device)?;
+        let mut unets = unets(&teacher, config, checkpoint.as_ref(), kind, device)?;
         if let Some(recomputed) = chosen {
             unets.recompute(recomputed);
         }
-        let updater = updater(&unets, config, resumed, total_steps)?;
+        let updater = updater(&unets, config, (state, checkpoint.as_ref()), total_steps)?;
+        let team = ranks.map(|mut ranks| {
+            ranks.share(&unets, &updater.optimizer)?;
+            Team::new(ranks, &unets, stop)
+        });
+        let team = team.transpose()?;
 
-        let metrics = records(config, resumed, &data)?;
-        let lock = folder.keep();
-        let newest = resumed.map(|from| (from.state.step, from.checkpoint.path.clone()));
+        let metrics = match &folder {
+            Some(_) => records(config, state.zip(checkpoint.as_ref()), &data)?,
+            None => MetricsFile::nowhere(),
+        };
+        let lock = folder.and_then(RunFolder::keep);
+        let newest = state.zip(checkpoint).map(|(state, from)| (state.step, from.path));
         observer.started(&Start {
             device,
+            ranks: config.part.ranks,
             resumed: newest.clone(),
             total_steps,
             trainable: u64::try_from(unets.architectures.trained().elements()).unwrap_or(0),
@@ -111,22 +139,46 @@ impl Run {
             unets,
             updater,
             place: loader.cursor().clone(),
+            places: Vec::new(),
             loader,
             preparer,
             metrics,
             metrics_fail: false,
-            step: resumed.map_or(0, |from| from.state.step),
+            step: state.map_or(0, |state| state.step),
             total_steps,
-            skipped: resumed.map_or(Skipped::default(), |from| from.state.skipped.clone()),
-            tried_step: resumed.map(|from| from.state.step),
+            skipped: state.map_or(Skipped::default(), |state| state.skipped.clone()),
+            tried_step: state.map(|state| state.step),
             newest,
             pending: None,
             last_step_end: Instant::now(),
             profile: Profile::new(config, device),
+            team,
             saver: Saver::new(memory::available),
             _lock: lock,
         })))
     }
+}
+
+/// The run's folder, unless the run is done; the checkpoint to go on from; and what other ranks must know of them.
+type Looked = (Option<RunFolder>, Option<Checkpoint>, Option<Entered>);
+
+/// What rank 0, or a process that is alone, finds in the run's folder.
+fn enter(config: &Config, total_steps: u64, observer: &mut dyn Observer) -> Result<Looked, TrainError> {
+    let folder = RunFolder::open(&config.run.output_dir, observer)?;
+    Ok(match beginning::look(config, total_steps)? {
+        Beginning::Finished(report) => (None, None, Some(Entered::finished(&report))),
+        Beginning::Start => (Some(folder), None, Some(Entered::Start)),
+        Beginning::GoOn(found) => {
+            let Found {
+                checkpoint, state, ..
+            } = beginning::set_damaged_aside(*found, observer)?;
+            (
+                Some(folder),
+                Some(checkpoint),
+                Some(Entered::GoOn(Box::new(state))),
+            )
+        }
+    })
 }
 
 /// Says whether the memory that there is will do, and what is computed again, if that is to be chosen.
@@ -151,23 +203,23 @@ fn outlook(
     Ok(choosing.then_some(recomputed))
 }
 
-fn prepare(config: &Config, resumed: Option<&Found>) -> Result<(Prepared, DataResumed), TrainError> {
+fn prepare(config: &Config, state: Option<&State>) -> Result<(Prepared, DataResumed), TrainError> {
     let data = data_config(config);
-    Ok(match resumed {
+    Ok(match state {
         None => (Prepared::new(data)?, DataResumed::Exactly),
-        Some(from) => Prepared::resume(data, &from.state.cursor)?,
+        Some(state) => Prepared::resume(data, &state.cursor_of(config.part))?,
     })
 }
 
 fn unets(
     folder: &Folder,
     config: &Config,
-    resumed: Option<&Found>,
+    checkpoint: Option<&Checkpoint>,
     kind: Kind,
     device: Device,
 ) -> Result<Unets, TrainError> {
     let teacher = folder.component("unet")?;
-    let Some(Found { checkpoint, .. }) = resumed else {
+    let Some(checkpoint) = checkpoint else {
         return Unets::from_teacher(&teacher, config, kind, device);
     };
     let architectures = Architectures::read(&teacher, config)?;
@@ -182,26 +234,30 @@ fn unets(
 fn updater(
     unets: &Unets,
     config: &Config,
-    resumed: Option<&Found>,
+    (state, checkpoint): (Option<&State>, Option<&Checkpoint>),
     total_steps: u64,
 ) -> Result<Updater, TrainError> {
-    let stored = resumed.and_then(|from| from.state.scaler.clone());
+    let stored = state.and_then(|state| state.scaler.clone());
     let scaler = (config.run.mixed_precision == MixedPrecision::Fp16).then(|| stored.unwrap_or_default());
     let mut updater = Updater::new(&unets.student, config, total_steps, scaler)?;
-    if let Some(from) = resumed {
-        updater.optimizer.load(&from.checkpoint.optimizer())?;
+    if let Some(checkpoint) = checkpoint {
+        updater.optimizer.load(&checkpoint.optimizer())?;
     }
     Ok(updater)
 }
 
 /// Writes the resolved options, and opens the metrics to go on after the checkpoint.
-fn records(config: &Config, resumed: Option<&Found>, data: &DataResumed) -> Result<MetricsFile, TrainError> {
+fn records(
+    config: &Config,
+    resumed: Option<(&State, &Checkpoint)>,
+    data: &DataResumed,
+) -> Result<MetricsFile, TrainError> {
     let output_dir = &config.run.output_dir;
     write_text(&output_dir.join("config.toml"), &config.to_toml()?)?;
-    let step = resumed.map_or(0, |from| from.state.step);
+    let step = resumed.map_or(0, |(state, _)| state.step);
     let mut metrics = MetricsFile::open(&output_dir.join(metrics::NAME), step)?;
-    if let Some(from) = resumed {
-        let more = json!({"checkpoint": from.checkpoint.path, "data": data});
+    if let Some((_, checkpoint)) = resumed {
+        let more = json!({"checkpoint": checkpoint.path, "data": data});
         metrics.event("resume", step, more)?;
     }
     Ok(metrics)

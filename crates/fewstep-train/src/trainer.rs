@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fewstep_data::{Cursor, Loader};
+use fewstep_data::{Cursor, Drops, Loader};
 use fewstep_models::schedule::SchedulerConfig;
 use libtorch_ext::{catch, span};
 use tch::{Kind, Tensor};
@@ -21,6 +21,7 @@ use crate::not_finite::Trace;
 use crate::observer::{Ending, Event, Observer, Report, Skip};
 use crate::profile::Profile;
 use crate::profile_table::STEP;
+use crate::ranks::{Numbers, Ranks, Team};
 use crate::saved::Trained;
 use crate::saver::Saver;
 use crate::signals::Stop;
@@ -37,11 +38,35 @@ use crate::{cache, device, draw, out_of_memory, output};
 /// # Errors
 /// Options, models or data that are wrong, another run in the folder, a full disk, or a student that diverged.
 pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Report, TrainError> {
-    train(config, stop, observer).map_err(|error| out_of_memory::explain(error, config))
+    train(config, None, stop, observer).map_err(|error| out_of_memory::explain(error, config))
 }
 
-fn train(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Report, TrainError> {
-    let mut run = match Run::open(config, observer)? {
+/// Does this rank's part of a run: every rank is given the same options. Rank 0 writes what there is to write.
+///
+/// # Errors
+/// As [`run`], and ranks that differ or are gone. What ends this rank is told to the others.
+pub fn run_as(
+    ranks: Ranks,
+    config: &Config,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+) -> Result<Report, TrainError> {
+    let mut config = config.clone();
+    config.part = ranks.part();
+    config.run.device = device::of_rank(&config.run, ranks.seat().local_rank)?;
+    let herald = ranks.herald()?;
+    train(&config, Some(ranks), stop, observer)
+        .map_err(|error| out_of_memory::explain(error, &config))
+        .inspect_err(|error| herald.tell(error))
+}
+
+fn train(
+    config: &Config,
+    ranks: Option<Ranks>,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+) -> Result<Report, TrainError> {
+    let mut run = match Run::open(config, ranks, stop, observer)? {
         Opened::Finished(report) => return Ok(report),
         Opened::Run(run) => run,
     };
@@ -50,7 +75,7 @@ fn train(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<Re
             return Err(run.keep(error, observer));
         }
         run.take_note_of_ended_save(observer)?;
-        if stop.is_asked() && !run.is_done(observer)? {
+        if run.is_to_stop(stop) && !run.is_done(observer)? {
             let checkpoint = run.checkpoint_now(observer)?;
             return run.report(Ending::Interrupted { checkpoint });
         }
@@ -73,6 +98,8 @@ pub(crate) struct Run {
     pub(crate) loader: Loader,
     /// The place in the data after the last update. The loader may be within the next one.
     pub(crate) place: Cursor,
+    /// Those of all ranks, as rank 0 last collected them.
+    pub(crate) places: Vec<Cursor>,
     pub(crate) preparer: Preparer,
     pub(crate) metrics: MetricsFile,
     /// Whether the last line could not be written.
@@ -90,6 +117,8 @@ pub(crate) struct Run {
     /// When the step before ended.
     pub(crate) last_step_end: Instant,
     pub(crate) profile: Profile,
+    /// The other ranks, where there are some.
+    pub(crate) team: Option<Team>,
     /// Dropped before the lock: it may still write.
     pub(crate) saver: Saver,
     pub(crate) _lock: Option<RunLock>,
@@ -100,6 +129,8 @@ pub(crate) struct Run {
 pub(crate) struct Pending {
     loss: Tensor,
     grad_norm: Tensor,
+    /// What all ranks know, where there are several.
+    numbers: Option<Numbers>,
     /// Everything else.
     metrics: StepMetrics,
     traces: Vec<Trace>,
@@ -108,8 +139,9 @@ pub(crate) struct Pending {
 /// What the passes over all micro-batches of an update give.
 struct Passes {
     gradients: Gradients,
-    /// Their mean.
+    /// Their mean, over all ranks.
     loss: Tensor,
+    numbers: Option<Numbers>,
     traces: Vec<Trace>,
     data_wait: Duration,
 }
@@ -138,6 +170,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the run is asked to stop: several ranks stop after the same step.
+    fn is_to_stop(&self, stop: &Stop) -> bool {
+        self.team.as_ref().map_or(stop.is_asked(), |team| team.is_to_stop)
+    }
+
     /// One optimiser step: gradients over all its micro-batches, one update, one move of the target.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let passes = self.passes()?;
@@ -164,6 +201,7 @@ impl Run {
                 self.pending = Some(Pending {
                     loss: passes.loss,
                     grad_norm,
+                    numbers: passes.numbers,
                     metrics,
                     traces: passes.traces,
                 });
@@ -186,13 +224,18 @@ impl Run {
     /// Loss and gradients over the micro-batches of one update.
     fn passes(&mut self) -> Result<Passes, TrainError> {
         let micro_batches = self.config.optimizer.gradient_accumulation_steps;
+        let shares = f64::from(micro_batches) * self.config.part.ranks as f64;
+        if let Some(team) = &mut self.team {
+            team.reducer.begin()?;
+        }
         let mut passes = Passes {
             gradients: Gradients::default(),
             loss: Tensor::zeros([], (Kind::Float, self.preparer.device)),
+            numbers: None,
             traces: Vec::new(),
             data_wait: Duration::ZERO,
         };
-        for _ in 0..micro_batches {
+        for number in 1..=micro_batches {
             let asked = Instant::now();
             let waiting = span(c"wait for data");
             let batch = self.loader.next_batch()?;
@@ -206,13 +249,23 @@ impl Run {
                 draw::seed_dropout(&self.config, first);
                 self.objective.step(&self.unets.networks(), &tensors.inputs())
             })?;
-            let share = catch(|| self.updater.share(&output.loss, micro_batches))?;
+            let share = catch(|| self.updater.share(&output.loss, shares))?;
             let backward = span(c"backward");
-            passes.gradients.add(&share, self.unets.student.compute())?;
+            let weights = self.unets.student.compute();
+            match &mut self.team {
+                None => passes.gradients.add(&share, weights)?,
+                Some(team) => team.add(&share, weights, number == micro_batches)?,
+            }
             drop(backward);
             passes.loss = catch(|| passes.loss + output.loss.detach() / f64::from(micro_batches))?;
             let trace = Trace::new(tensors, batch.sample_numbers, batch.keys, &output)?;
             passes.traces.push(trace);
+        }
+        if let Some(team) = &mut self.team {
+            let _span = span(c"wait for ranks");
+            let (loss, numbers) = team.reduce(&passes.loss, self.loader.drops())?;
+            (passes.loss, passes.numbers) = (loss, Some(numbers));
+            passes.gradients = team.reducer.gradients();
         }
         Ok(passes)
     }
@@ -243,6 +296,9 @@ impl Run {
             return Ok(());
         };
         let mut metrics = pending.metrics;
+        if let (Some(team), Some(numbers)) = (&mut self.team, &pending.numbers) {
+            (team.is_to_stop, metrics.dropped) = numbers.read()?;
+        }
         let numbers = catch(|| {
             (
                 pending.loss.double_value(&[]),
@@ -268,11 +324,14 @@ impl Run {
     /// Writes what the run leaves. A checkpoint that cannot be written does not keep the results from being tried.
     fn finish(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let checkpoint = self.last_checkpoint(observer);
+        if !self.leads() {
+            return checkpoint;
+        }
         let finished = Finished {
             steps: self.step,
             samples: self.samples(),
             skipped: self.skipped.clone(),
-            dropped: self.loader.drops().clone(),
+            dropped: self.drops(),
             config: self.identity.clone(),
         };
         let trained = Trained::of(&self.unets);
@@ -290,13 +349,29 @@ impl Run {
 
     fn report(mut self, ending: Ending) -> Result<Report, TrainError> {
         self.metrics.write_out()?;
+        if let Some(team) = self.team.take() {
+            team.ranks.leave()?;
+        }
         Ok(Report {
             ending,
             steps: self.step,
             samples: self.samples(),
             skipped: self.skipped.clone(),
-            dropped: self.loader.drops().clone(),
+            dropped: self.drops(),
         })
+    }
+
+    /// What was left out of the data: by all ranks, where rank 0 has collected it.
+    fn drops(&self) -> Drops {
+        match Cursor::of_all(&self.places) {
+            Some(all) if self.config.part.ranks > 1 => all.drops().clone(),
+            _ => self.loader.drops().clone(),
+        }
+    }
+
+    /// Whether this process writes what the run leaves: rank 0 does, and one that is alone.
+    pub(crate) fn leads(&self) -> bool {
+        self.config.part.rank == 0
     }
 
     /// Takes note of whether a line of metrics.jsonl could be written.

@@ -59,9 +59,9 @@ impl Updater {
         })
     }
 
-    /// The loss of which gradients are taken: one of `micro_batches`, under fp16 scaled.
-    pub fn share(&self, loss: &Tensor, micro_batches: u32) -> Tensor {
-        let factor = self.scaler.as_ref().map_or(1.0, LossScaler::scale) / f64::from(micro_batches);
+    /// The loss of which gradients are taken: one of so many `shares` of an update, under fp16 scaled.
+    pub fn share(&self, loss: &Tensor, shares: f64) -> Tensor {
+        let factor = self.scaler.as_ref().map_or(1.0, LossScaler::scale) / shares;
         if factor == 1.0 {
             loss.shallow_clone()
         } else {

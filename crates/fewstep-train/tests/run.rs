@@ -6,6 +6,8 @@
 #[path = "run/caching.rs"]
 mod caching;
 mod common;
+#[path = "run/ranks.rs"]
+mod ranks;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command as Parser, CommandFactory, FromArgMatches};
 
 use crate::argv;
-use crate::commands::{cache, debug, generate, lora, shards, train};
+use crate::commands::{cache, debug, generate, launch, lora, shards, train};
 use crate::failure::Usage;
 
 /// Distils Stable Diffusion models into latent consistency models that paint in one to eight steps, and
@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Train(Box<train::Args>),
+    Launch(launch::Args),
     Generate(Box<generate::Args>),
     Cache(Box<cache::Args>),
     Lora(lora::Args),
@@ -33,6 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   fewstep train --pretrained_teacher_model models/sd15 --output_dir runs/sd15 \\
       --train_shards_path_or_url 'data/{00000..00099}.tar' --max_train_steps 1000
+  fewstep launch -n 8 -- train --config runs/sd15.toml
   fewstep generate --model models/sd15 --unet runs/sd15/unet_target \\
       --prompt 'a red fox in the snow' --out fox.png
   fewstep lora inspect style.safetensors

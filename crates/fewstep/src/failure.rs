@@ -9,7 +9,7 @@
 
 use std::process::ExitCode;
 
-use fewstep_train::{ConfigError, TrainError};
+use fewstep_train::{ConfigError, RanksError, TrainError};
 
 use crate::terminal;
 
@@ -34,16 +34,21 @@ impl std::error::Error for Usage {}
 
 /// Prints the error, and returns the status to leave with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(told(error))
+}
+
+/// Prints the error, and returns the status as a number.
+pub(crate) fn told(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<clap::Error>() {
         // Clap lays its messages out itself; `--help` and `--version` come this way too, with status 0.
         let _ = error.print();
-        return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        return u8::try_from(error.exit_code()).unwrap_or(1);
     }
     terminal::note(&format!("error: {}", sentence(error)));
     if error.chain().any(is_the_callers) {
-        return ExitCode::from(2);
+        return 2;
     }
-    ExitCode::FAILURE
+    1
 }
 
 /// Whether the command line or the configuration is at fault.
@@ -51,11 +56,13 @@ fn is_the_callers(cause: &(dyn std::error::Error + 'static)) -> bool {
     let of_a_run = cause.downcast_ref::<TrainError>();
     cause.is::<Usage>()
         || cause.is::<ConfigError>()
+        || matches!(cause.downcast_ref(), Some(RanksError::Environment(_)))
         || matches!(
             of_a_run,
             Some(
                 TrainError::Config(_)
                     | TrainError::Device { .. }
+                    | TrainError::Ranks(RanksError::Differ { .. } | RanksError::Environment(_))
                     | TrainError::OtherRun { .. }
                     | TrainError::FinishedRun { .. }
                     | TrainError::NoCheckpoint { .. }

@@ -11,6 +11,7 @@ mod failure;
 mod lora_flags;
 mod picture;
 mod progress;
+mod ranks;
 mod terminal;
 mod train_flags;
 

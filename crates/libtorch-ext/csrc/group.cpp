@@ -25,10 +25,10 @@ void give(c10::intrusive_ptr<c10d::Work> work, void** output) { *output = new Wo
 }  // namespace
 
 // `interface` is a network interface's name and `host` an address of this machine; either may be null.
-extern "C" char* fewstep_group_gloo(void* store, const char* name, int rank, int size, int64_t timeout_ms,
-                                    const char* interface, const char* host, void** output) {
+extern "C" char* fewstep_group_gloo(void* store, const char* name, int rank, int size, int64_t joining_ms,
+                                    int64_t operation_ms, const char* interface, const char* host, void** output) {
   return guarded([&] {
-    auto options = ProcessGroupGloo::Options::create(std::chrono::milliseconds(timeout_ms));
+    auto options = ProcessGroupGloo::Options::create(std::chrono::milliseconds(joining_ms));
     if (interface != nullptr) {
       options->devices.push_back(ProcessGroupGloo::createDeviceForInterface(interface));
     } else if (host != nullptr) {
@@ -37,15 +37,17 @@ extern "C" char* fewstep_group_gloo(void* store, const char* name, int rank, int
       options->devices.push_back(ProcessGroupGloo::createDefaultDevice());
     }
     auto own = c10::make_intrusive<c10d::PrefixStore>(name, StoreHandle::of(store));
-    *output = new GroupHandle{c10::make_intrusive<ProcessGroupGloo>(own, rank, size, options)};
+    c10::intrusive_ptr<c10d::Backend> group = c10::make_intrusive<ProcessGroupGloo>(own, rank, size, options);
+    group->setTimeout(std::chrono::milliseconds(operation_ms));
+    *output = new GroupHandle{std::move(group)};
   });
 }
 
-extern "C" char* fewstep_group_nccl(void* store, const char* name, int rank, int size, int64_t timeout_ms,
+extern "C" char* fewstep_group_nccl(void* store, const char* name, int rank, int size, int64_t operation_ms,
                                     void** output) {
   return guarded([&] {
     auto own = c10::make_intrusive<c10d::PrefixStore>(name, StoreHandle::of(store));
-    *output = new GroupHandle{fewstep::nccl_group(own, rank, size, std::chrono::milliseconds(timeout_ms))};
+    *output = new GroupHandle{fewstep::nccl_group(own, rank, size, std::chrono::milliseconds(operation_ms))};
   });
 }
 

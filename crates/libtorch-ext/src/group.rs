@@ -11,6 +11,13 @@ use tch::Tensor;
 use crate::store::{Store, StoreError, milliseconds, word};
 use crate::{TorchError, ffi};
 
+/// Ends the process at once, with this status. Threads of a group may wait for others that are gone, and whoever takes
+/// LibTorch down around them crashes.
+pub fn end_process(status: i32) -> ! {
+    // SAFETY: it takes a number, and does not return: nothing is left half done that anybody could see.
+    unsafe { libc::_exit(status) }
+}
+
 /// How processes reach one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
@@ -33,6 +40,15 @@ pub struct Member {
     pub size: u32,
 }
 
+/// For how long others are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Until all have joined.
+    pub joining: Duration,
+    /// Until all do their part of an operation. NCCL, whose processes join with their first operation, knows only this.
+    pub operation: Duration,
+}
+
 /// This process' end of a group.
 #[derive(Debug)]
 pub struct Group {
@@ -44,8 +60,7 @@ pub struct Group {
 unsafe impl Send for Group {}
 
 impl Group {
-    /// Joins the group `name`, once all others have: each finds the others through `store`. No operation may take longer
-    /// than `timeout`.
+    /// Joins the group `name`, once all others have: each finds the others through `store`.
     ///
     /// # Errors
     /// Others do not come, or cannot be reached, or there is no such network.
@@ -54,7 +69,7 @@ impl Group {
         name: &str,
         member: Member,
         network: &Network,
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<Self, TorchError> {
         let bad = |error: StoreError| TorchError::new(&error.to_string());
         let number = |n: u32| c_int::try_from(n).map_err(|_| TorchError::new("there are too many processes"));
@@ -75,7 +90,7 @@ impl Group {
                     name.as_ptr(),
                     rank,
                     size,
-                    milliseconds(timeout),
+                    milliseconds(patience.operation),
                     &raw mut handle,
                 )
             },
@@ -86,7 +101,8 @@ impl Group {
                     name.as_ptr(),
                     rank,
                     size,
-                    milliseconds(timeout),
+                    milliseconds(patience.joining),
+                    milliseconds(patience.operation),
                     interface.as_ref().map_or(null, |name| name.as_ptr()),
                     host.as_ref().map_or(null, |name| name.as_ptr()),
                     &raw mut handle,

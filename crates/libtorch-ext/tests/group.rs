@@ -7,11 +7,15 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use libtorch_ext::group::{Group, Member, Network, Waited, Work};
+use libtorch_ext::group::{Group, Member, Network, Patience, Waited, Work};
 use libtorch_ext::store::{Store, StoreError};
 use tch::{Device, Kind, Tensor};
 
 const LONG: Duration = Duration::from_secs(60);
+const PATIENCE: Patience = Patience {
+    joining: LONG,
+    operation: LONG,
+};
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Runs `body` as each of `size` processes of a group, and returns what they return.
@@ -24,7 +28,7 @@ fn as_each<T: Send + 'static>(size: u32, body: fn(Member, Store, Group) -> T) ->
                 let member = Member { rank, size };
                 let store = Store::connect("127.0.0.1", port, LONG).unwrap();
                 let network = Network::Host("127.0.0.1".to_owned());
-                let group = Group::join(&store, "test", member, &network, LONG).unwrap();
+                let group = Group::join(&store, "test", member, &network, PATIENCE).unwrap();
                 body(member, store, group)
             })
         })
@@ -172,11 +176,23 @@ fn a_busy_port_and_a_silent_one_are_said() {
 }
 
 #[test]
+fn a_group_that_is_not_complete_in_time_is_none() {
+    let server = Store::serve(0, LONG).unwrap();
+    let member = Member { rank: 0, size: 2 };
+    let network = Network::Host("127.0.0.1".to_owned());
+    let patience = Patience {
+        joining: SHORT,
+        ..PATIENCE
+    };
+    Group::join(&server, "x", member, &network, patience).unwrap_err();
+}
+
+#[test]
 fn a_group_without_its_network_says_so() {
     let server = Store::serve(0, LONG).unwrap();
     let join = |network| {
         let member = Member { rank: 0, size: 1 };
-        Group::join(&server, "x", member, &network, LONG)
+        Group::join(&server, "x", member, &network, PATIENCE)
             .unwrap_err()
             .to_string()
     };

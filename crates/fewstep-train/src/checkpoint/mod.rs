@@ -9,7 +9,7 @@ mod find;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fewstep_data::Cursor;
+use fewstep_data::{Cursor, Part};
 use serde::{Deserialize, Serialize};
 
 pub use find::{Found, find};
@@ -33,8 +33,11 @@ pub struct State {
     pub step: u64,
     /// Updates that were skipped, by cause.
     pub skipped: Skipped,
-    /// The place in the data.
+    /// The place in the data; rank 0's, where there are several.
     pub cursor: Cursor,
+    /// Those of the other ranks, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_cursors: Vec<Cursor>,
     /// The loss scale, in an fp16 run.
     pub scaler: Option<LossScaler>,
     /// The options that make the run what it is, as words by name.
@@ -62,6 +65,25 @@ pub enum Checked {
     Whole(Box<State>),
     /// A file does not.
     Damaged(Damage),
+}
+
+impl State {
+    /// The place from which a rank goes on: its own, or, where there were as many ranks as there are not now, the next
+    /// epoch after all of them.
+    pub(crate) fn cursor_of(&self, part: Part) -> Cursor {
+        let mut all = vec![self.cursor.clone()];
+        all.extend(self.other_cursors.iter().cloned());
+        let rank = usize::try_from(part.rank).unwrap_or(usize::MAX);
+        if all.len() as u64 == part.ranks && rank < all.len() {
+            return all.swap_remove(rank);
+        }
+        let together = Cursor::of_all(&all).unwrap_or_else(|| self.cursor.clone());
+        match part.rank {
+            0 => together,
+            // Rank 0 counts what was dropped so far.
+            _ => together.without_drops(),
+        }
+    }
 }
 
 impl Checkpoint {
@@ -174,6 +196,7 @@ impl State {
             step,
             skipped: Skipped::default(),
             cursor: loader.cursor().clone(),
+            other_cursors: Vec::new(),
             scaler: None,
             config: BTreeMap::new(),
         }

@@ -97,7 +97,7 @@ impl Config {
     /// The learning rate after warm-up.
     pub fn learning_rate(&self) -> f64 {
         let scale = if self.optimizer.scale_lr {
-            f64::from(self.optimizer.gradient_accumulation_steps) * f64::from(self.data.train_batch_size)
+            self.samples_per_step() as f64
         } else {
             1.0
         };
@@ -115,8 +115,8 @@ impl Config {
 
     /// Optimiser steps of the whole run: `max_train_steps`, or `num_train_epochs` of `max_train_samples`.
     ///
-    /// As in the reference an epoch is rounded up to whole micro-batches on every decoding thread, then to
-    /// whole optimiser steps.
+    /// As in the reference an epoch is rounded up to whole micro-batches on every decoding thread of every rank, then
+    /// to whole optimiser steps.
     ///
     /// # Errors
     /// Neither is given.
@@ -130,14 +130,16 @@ impl Config {
             hint: "give the number of optimiser steps, or --max_train_samples with --num_train_epochs",
         })?;
         let threads = u64::from(data.dataloader_num_workers.max(1));
-        let micro_batches = samples.div_ceil(u64::from(data.train_batch_size) * threads) * threads;
+        let batch = u64::from(data.train_batch_size) * self.part.ranks;
+        let micro_batches = samples.div_ceil(batch * threads) * threads;
         let steps = micro_batches.div_ceil(u64::from(self.optimizer.gradient_accumulation_steps));
         Ok(data.num_train_epochs.saturating_mul(steps))
     }
 
-    /// Samples in one optimiser step.
+    /// Samples in one optimiser step, of all ranks.
     pub fn samples_per_step(&self) -> u64 {
-        u64::from(self.data.train_batch_size) * u64::from(self.optimizer.gradient_accumulation_steps)
+        let each = u64::from(self.data.train_batch_size) * self.part.ranks;
+        each * u64::from(self.optimizer.gradient_accumulation_steps)
     }
 
     /// The same options with those filled in that follow from others.

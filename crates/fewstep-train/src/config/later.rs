@@ -26,7 +26,7 @@ impl LaterFlag {
 
 const TRACKERS: &str = "trackers and validation pictures";
 const HUB: &str = "the model hub";
-const RANKS: &str = "training with several ranks";
+const RANKS: &str = "fewstep launch, torchrun, srun and mpirun say it in the environment";
 const DATASETS: &str = "a data set by its hub name (give its folder with --train_data_dir)";
 
 const fn value(name: &'static str, feature: &'static str) -> LaterFlag {

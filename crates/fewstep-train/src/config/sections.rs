@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use fewstep_data::Part;
 use serde::Serialize;
 
 use super::choices::{
@@ -61,6 +62,9 @@ macro_rules! sections {
         #[derive(Debug, Clone, Default, PartialEq, Serialize)]
         pub struct Config {
             $( $(#[doc = $section_doc])* pub $section: $Section, )*
+            /// Which rank of how many this process is. No option: whoever starts the ranks says it.
+            #[serde(skip)]
+            pub part: Part,
         }
 
         impl Config {
@@ -166,6 +170,9 @@ sections! {
         /// and memory went into OUT/profile: as a table, and as a trace that chrome://tracing and Perfetto open. The
         /// recorded steps take longer; the run goes on after them.
         profile: ProfiledSteps = ProfiledSteps(0),
+        /// With several ranks: the run ends when one of them has given no sign of life for so many seconds, at the
+        /// start or later. Each gives one a second, whatever it works on.
+        rank_timeout: f64 = 120.0,
     }
 
     /// The pictures and captions, and how many of them.
@@ -232,7 +239,7 @@ sections! {
         resample: bool = false,
         /// Threads that decode pictures ahead of the step; 0 decodes in line.
         dataloader_num_workers: u32 = 0,
-        /// Samples in one forward pass.
+        /// Samples in one forward pass, on each rank.
         train_batch_size: u32 = 16,
         /// Epochs to train, where max_train_steps is not given; needs max_train_samples.
         num_train_epochs: u64 = 100,
@@ -262,7 +269,7 @@ sections! {
         /// The learning rate after warm-up: unless given 1e-4 for adapters and 1e-6 for a whole UNet (for
         /// which the reference's 1e-4 is too high).
         learning_rate: Option<f64> = None,
-        /// Multiply the learning rate by gradient_accumulation_steps and train_batch_size.
+        /// Multiply the learning rate by gradient_accumulation_steps, train_batch_size and the number of ranks.
         scale_lr: bool = false,
         /// How the learning rate changes over the run.
         lr_scheduler: LrSchedule = LrSchedule::Constant,

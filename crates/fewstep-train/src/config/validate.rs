@@ -165,6 +165,7 @@ impl Config {
         for (flag, seconds) in [
             ("data_timeout", data.data_timeout),
             ("max_data_wait", data.max_data_wait),
+            ("rank_timeout", self.run.rank_timeout),
         ] {
             let is_time = seconds > 0.0 && Duration::try_from_secs_f64(seconds).is_ok();
             check(flag, is_time, || {
@@ -290,6 +291,7 @@ mod tests {
             ("huber_c", "0"),
             ("data_timeout", "0"),
             ("max_data_wait", "0"),
+            ("rank_timeout", "0"),
             ("max_bad_fraction", "1.5"),
             ("data_timeout", "1e300"),
             ("adam_beta2", "1"),

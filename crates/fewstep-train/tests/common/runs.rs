@@ -1,12 +1,13 @@
 //! Whole runs on a tiny model: their options, and what they leave.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fewstep_models::weights::read_tensors;
+use fewstep_models::weights::{read_tensors, write_tensors};
 use fewstep_train::{Config, Event, NotFinite, Observer, Report, Skip, Start, StepMetrics, Stop, run};
 use serde_json::Value;
 
-use super::{config, fixtures};
+use super::{config, fixtures, json};
 
 /// Options of a run on tiny-sd, four samples a step.
 pub(crate) fn options(output_dir: &Path, flags: &[(&str, &str)]) -> Config {
@@ -134,3 +135,30 @@ pub(crate) const WHOLE: [&str; 2] = [
 /// What adapters leave in one.
 pub(crate) const ADAPTERS: &str = "pytorch_lora_weights.safetensors";
 pub(crate) const AVERAGED_ADAPTERS: &str = "lora_target/pytorch_lora_weights.safetensors";
+
+/// The tiny teacher with a word that its text encoder cannot bear: "triangle" becomes no number. Of the 24
+/// samples of an epoch eight have it.
+pub(crate) fn poisoned(folder: &Path) -> PathBuf {
+    let (from, to) = (fixtures().join("models/tiny-sd"), folder.join("poisoned"));
+    let mut left = vec![(from, to.clone())];
+    while let Some((from, to)) = left.pop() {
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let place = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => left.push((entry.path(), place)),
+                false => drop(std::fs::copy(entry.path(), place).unwrap()),
+            }
+        }
+    }
+    let vocabulary: Value = json(&to.join("tokenizer/vocab.json"));
+    let path = to.join("text_encoder/model.safetensors");
+    let tensors = read_tensors(&path).unwrap();
+    let token = vocabulary["tri"].as_i64().unwrap();
+    let embedding = &tensors["text_model.embeddings.token_embedding.weight"];
+    let _ = embedding.get(token).fill_(f64::NAN);
+    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    write_tensors(&path, named, &BTreeMap::new()).unwrap();
+    to
+}

@@ -1,15 +1,12 @@
 //! Runs whose losses or gradients are no numbers: named, counted, skipped up to a limit, and left to be looked into.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::common::fixtures;
 use super::common::runs::{
-    StopAfter, Told, WHOLE, error, lines, losses, names, options, same_tensors, train,
+    StopAfter, Told, WHOLE, error, lines, losses, names, options, poisoned, same_tensors, train,
 };
 use fewstep_models::params::{Init, Layout, Weights};
-use fewstep_models::weights::{read_tensors, write_tensors};
+use fewstep_models::weights::read_tensors;
 use fewstep_train::ema::Average;
 use fewstep_train::gradients::Gradients;
 use fewstep_train::precision::Mastered;
@@ -17,33 +14,6 @@ use fewstep_train::update::{Update, Updater};
 use fewstep_train::{Config, Stop, TrainError, replay, run};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-
-/// The tiny teacher with a word that its text encoder cannot bear: "triangle" becomes no number. Of the 24
-/// samples of an epoch eight have it.
-fn poisoned(folder: &Path) -> PathBuf {
-    let (from, to) = (fixtures().join("models/tiny-sd"), folder.join("poisoned"));
-    let mut left = vec![(from, to.clone())];
-    while let Some((from, to)) = left.pop() {
-        fs::create_dir(&to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let place = to.join(entry.file_name());
-            match entry.file_type().unwrap().is_dir() {
-                true => left.push((entry.path(), place)),
-                false => drop(fs::copy(entry.path(), place).unwrap()),
-            }
-        }
-    }
-    let vocabulary: Value = super::common::json(&to.join("tokenizer/vocab.json"));
-    let path = to.join("text_encoder/model.safetensors");
-    let tensors = read_tensors(&path).unwrap();
-    let token = vocabulary["tri"].as_i64().unwrap();
-    let embedding = &tensors["text_model.embeddings.token_embedding.weight"];
-    let _ = embedding.get(token).fill_(f64::NAN);
-    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    write_tensors(&path, named, &BTreeMap::new()).unwrap();
-    to
-}
 
 /// A run on the poisoned teacher.
 fn poisoned_run(teacher: &Path, out: &Path, flags: &[(&str, &str)]) -> Config {

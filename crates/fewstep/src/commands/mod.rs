@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod debug;
 pub(crate) mod generate;
+pub(crate) mod launch;
 pub(crate) mod lora;
 pub(crate) mod shards;
 pub(crate) mod train;
@@ -18,6 +19,7 @@ use crate::cli::{Cli, Command};
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Train(args) => train::run(&args),
+        Command::Launch(args) => launch::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Lora(args) => lora::run(&args),

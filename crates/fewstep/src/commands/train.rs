@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use fewstep_data::Part;
 use fewstep_train::config::{Config, Method};
 use fewstep_train::{
     Checkpointed, Ending, Event, MemoryPlan, Observer, Profiled, Report, Skip, Skipped, Start, StepMetrics,
@@ -15,6 +16,7 @@ use tch::Device;
 
 use crate::failure;
 use crate::progress::{Progress, Speaker};
+use crate::ranks;
 use crate::terminal;
 use crate::train_flags::TrainFlags;
 
@@ -48,16 +50,22 @@ and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
 Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
-their hub names, and several ranks.";
+their hub names. Several ranks: `fewstep launch --help`.";
 
 /// Trains to the end, or until it is told to stop.
 ///
 /// # Errors
 /// Options, models or data that are wrong, a full disk, or a student that diverged.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = args.flags.config()?;
+    let mut config = args.flags.config()?;
     config.validate()?;
+    let seat = ranks::seat()?;
+    let is_first = seat.as_ref().is_none_or(|seat| seat.rank == 0);
     if args.dry_run {
+        if !is_first {
+            return Ok(ExitCode::SUCCESS);
+        }
+        config.part = seat.map_or(Part::WHOLE, |seat| seat.part());
         let plan = fewstep_train::plan(&config)?;
         terminal::result(&format!("{}\n{}", config.to_toml()?, comment(&plan)));
         if let Some(too_much) = TooMuch::of(&plan, &config) {
@@ -70,13 +78,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         stop: stop.clone(),
         shown: None,
     };
-    let report = fewstep_train::run(&config, &stop, &mut watcher);
+    let is_alone = seat.is_none();
+    let report = match ranks::meet(seat, &config)? {
+        None => fewstep_train::run(&config, &stop, &mut watcher),
+        Some(ranks) if is_first => fewstep_train::run_as(ranks, &config, &stop, &mut watcher),
+        // Rank 0 speaks for all.
+        Some(ranks) => fewstep_train::run_as(ranks, &config, &stop, &mut ()),
+    };
     if let Some(shown) = &watcher.shown {
         shown.answer.if_asked(&stop);
         shown.progress.finish();
     }
-    let report = report?;
-    terminal::note(&closing(&report, &config));
+    let report = match report {
+        Err(error) if !is_alone => ranks::end_with(error),
+        report => report?,
+    };
+    if is_first {
+        terminal::note(&closing(&report, &config));
+    }
     Ok(match report.ending {
         Ending::Finished | Ending::FinishedBefore => ExitCode::SUCCESS,
         Ending::Interrupted { .. } => failure::stopped_by(stop.signal().unwrap_or(SIGINT)),
@@ -146,10 +165,14 @@ impl Observer for Watcher {
             ));
         }
         terminal::note(&format!(
-            "training {:.1} M parameters for {} steps on {:?}",
+            "training {:.1} M parameters for {} steps on {:?}{}",
             start.trainable as f64 / 1e6,
             start.total_steps,
-            start.device
+            start.device,
+            match start.ranks {
+                1 => String::new(),
+                ranks => format!(", with {ranks} ranks"),
+            }
         ));
         let done = start.resumed.as_ref().map_or(0, |(step, _)| *step);
         let progress = Progress::new(done, start.total_steps);

@@ -18,6 +18,8 @@ mod generate;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod launch;
+#[cfg(test)]
 mod lora;
 #[cfg(test)]
 mod shards;

@@ -1,0 +1,247 @@
+//! What the ranks of a run do together around a step: they begin alike, sum gradients and numbers, and hand rank 0 what a
+//! checkpoint needs of them.
+
+use fewstep_data::{Cause, Cursor, Drops};
+use fewstep_models::params::Weights;
+use libtorch_ext::{TorchError, catch};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tch::{Device, Kind, Tensor};
+
+use super::{Ranks, RanksError, Reducer};
+use crate::checkpoint::State;
+use crate::config::Config;
+use crate::error::TrainError;
+use crate::observer::{Ending, Report};
+use crate::optimizer::AdamW;
+use crate::signals::Stop;
+use crate::skipped::Skipped;
+use crate::student::Unets;
+
+/// Options that ranks may be given differently: where they lie and compute, and how they read.
+const FREE: &[&str] = &[
+    "output_dir",
+    "device",
+    "pretrained_teacher_model",
+    "pretrained_vae_model_name_or_path",
+    "dataloader_num_workers",
+    "cache_dir",
+    "cache_max_gb",
+    "rank_timeout",
+];
+
+/// The ranks of a run whose networks are loaded.
+#[derive(Debug)]
+pub(crate) struct Team {
+    pub(crate) ranks: Ranks,
+    pub(crate) reducer: Reducer,
+    /// Somebody's wish to stop.
+    stop: Stop,
+    /// Whether any rank was asked to stop, as all know since the same step.
+    pub(crate) is_to_stop: bool,
+}
+
+/// How rank 0 enters the run's folder; the others never look into it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Entered {
+    /// The run that is asked for is done.
+    Finished {
+        /// Steps and samples.
+        done: (u64, u64),
+        /// Updates that were skipped.
+        skipped: Skipped,
+        /// What was left out of the data.
+        dropped: Drops,
+    },
+    /// It begins.
+    Start,
+    /// It goes on from here.
+    GoOn(Box<State>),
+}
+
+impl Entered {
+    /// The report of a run that was done before.
+    pub(crate) fn finished(report: &Report) -> Self {
+        Entered::Finished {
+            done: (report.steps, report.samples),
+            skipped: report.skipped.clone(),
+            dropped: report.dropped.clone(),
+        }
+    }
+
+    /// As a report, where the run is done.
+    pub(crate) fn report(self) -> Result<Report, Option<Box<State>>> {
+        match self {
+            Entered::Finished {
+                done,
+                skipped,
+                dropped,
+            } => Ok(Report {
+                ending: Ending::FinishedBefore,
+                steps: done.0,
+                samples: done.1,
+                skipped,
+                dropped,
+            }),
+            Entered::Start => Err(None),
+            Entered::GoOn(state) => Err(Some(state)),
+        }
+    }
+}
+
+impl Ranks {
+    /// Refuses ranks with other options or another version than rank 0's, and connects their devices.
+    ///
+    /// # Errors
+    /// They differ, or cannot reach one another.
+    pub(crate) fn begin(&mut self, config: &Config, device: Device) -> Result<(), RanksError> {
+        let kind = match device {
+            Device::Cuda(_) => "CUDA",
+            _ => "the CPU",
+        };
+        let mut words = vec![
+            (
+                "the version of fewstep".to_owned(),
+                env!("CARGO_PKG_VERSION").to_owned(),
+            ),
+            ("the device".to_owned(), kind.to_owned()),
+        ];
+        let options = config.shown().words().into_iter();
+        words.extend(options.filter(|(name, _)| !FREE.contains(&name.as_str())));
+        self.agree(&words)?;
+        self.connect(device)
+    }
+
+    /// Tells all how rank 0, which alone gives `entered`, enters the run's folder.
+    ///
+    /// # Errors
+    /// Rank 0 is gone.
+    pub(crate) fn enter(&self, entered: Option<&Entered>) -> Result<Entered, TrainError> {
+        if let Some(entered) = entered {
+            self.set("entered", &serde_json::to_vec(entered).unwrap_or_default())?;
+        }
+        let value = self.get("entered")?;
+        let unreadable =
+            |error: serde_json::Error| TorchError::new(&format!("rank 0 is not understood: {error}"));
+        Ok(serde_json::from_slice(&value).map_err(unreadable)?)
+    }
+
+    /// Gives all ranks rank 0's student, average and optimiser.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn share(&mut self, unets: &Unets, optimizer: &AdamW) -> Result<(), TrainError> {
+        let state: Vec<Tensor> = optimizer
+            .named_state()
+            .into_iter()
+            .map(|(_, tensor)| tensor)
+            .collect();
+        let target = unets
+            .target
+            .as_ref()
+            .map_or(&[][..], |target| target.master().tensors());
+        self.copy_from_first(
+            unets
+                .student
+                .master()
+                .tensors()
+                .iter()
+                .chain(target)
+                .chain(&state),
+        )?;
+        unets.student.refresh()?;
+        match &unets.target {
+            Some(target) => target.refresh(),
+            None => Ok(()),
+        }
+    }
+
+    /// Collects the places of all ranks in the data, rank 0's first. Other ranks than that get none.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn places(&mut self, own: &Cursor) -> Result<Vec<Cursor>, TrainError> {
+        let all = self.collect(serde_json::to_vec(own).unwrap_or_default())?;
+        let unreadable =
+            |error: serde_json::Error| TorchError::new(&format!("a rank is not understood: {error}"));
+        let places: Result<Vec<Cursor>, _> = all.iter().map(|bytes| serde_json::from_slice(bytes)).collect();
+        Ok(places.map_err(unreadable)?)
+    }
+}
+
+/// The numbers of an update that all ranks know alike.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    /// The loss' mean, how many ranks were asked to stop, and what was dropped, by cause.
+    sums: Tensor,
+}
+
+impl Team {
+    /// The team that trains `unets`.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub(crate) fn new(ranks: Ranks, unets: &Unets, stop: &Stop) -> Result<Self, TrainError> {
+        Ok(Team {
+            reducer: Reducer::new(unets.student.compute())?,
+            ranks,
+            stop: stop.clone(),
+            is_to_stop: false,
+        })
+    }
+
+    /// Adds the gradients of `loss`; after the last micro-batch of an update they go to the other ranks meanwhile.
+    ///
+    /// # Errors
+    /// What LibTorch refuses, or a rank that is gone.
+    pub(crate) fn add(&mut self, loss: &Tensor, weights: &Weights, is_last: bool) -> Result<(), TrainError> {
+        let group = match is_last {
+            true => Some(self.ranks.group()?),
+            false => None,
+        };
+        self.reducer.add(loss, weights, group)
+    }
+
+    /// Sums what is under way, and with it the loss, the wish to stop and the counts of what was dropped. Returns the
+    /// mean loss, an f32 scalar.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn reduce(&mut self, loss: &Tensor, drops: &Drops) -> Result<(Tensor, Numbers), TrainError> {
+        let counts = Cause::ALL.map(|cause| drops.count(cause) as f64);
+        let numbers = catch(|| {
+            let mut numbers = vec![f64::from(u8::from(self.stop.is_asked()))];
+            numbers.extend(counts);
+            let rest = Tensor::from_slice(&numbers).to_device(loss.device());
+            let ranks = f64::from(self.ranks.seat.ranks);
+            let share = loss.detach().to_kind(Kind::Double).view([1]) / ranks;
+            Tensor::cat(&[share, rest], 0)
+        })?;
+        let work = self.ranks.group()?.all_reduce(&numbers)?;
+        for work in self.reducer.take_works().iter().chain([&work]) {
+            self.ranks.wait(work)?;
+        }
+        let loss = catch(|| numbers.get(0).to_kind(Kind::Float))?;
+        Ok((loss, Numbers { sums: numbers }))
+    }
+}
+
+impl Numbers {
+    /// Whether any rank was asked to stop, and what all have dropped, by cause. Waits for the device.
+    ///
+    /// # Errors
+    /// What LibTorch refuses.
+    pub(crate) fn read(&self) -> Result<(bool, Map<String, Value>), TrainError> {
+        let numbers = Vec::<f64>::try_from(&self.sums).map_err(TorchError::from)?;
+        let stop = numbers.get(1).is_some_and(|asked| *asked > 0.0);
+        let counts = Cause::ALL.into_iter().zip(numbers.iter().skip(2));
+        let dropped = counts
+            .filter(|(_, count)| **count > 0.0)
+            .filter_map(|(cause, count)| match serde_json::to_value(cause) {
+                Ok(Value::String(name)) => Some((name, json!(*count as u64))),
+                _ => None,
+            })
+            .collect();
+        Ok((stop, dropped))
+    }
+}

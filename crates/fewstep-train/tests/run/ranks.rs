@@ -1,0 +1,408 @@
+//! Ranks that train together, as threads of the test: on the same samples they do what one process does.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use fewstep_data::{Loader, Part};
+use fewstep_models::weights::read_tensors;
+use fewstep_train::ranks::Server;
+use fewstep_train::{
+    Config, Ending, Event, Ranks, RanksError, Report, Seat, Stop, TrainError, data_config, run_as,
+};
+
+use super::common::runs::{
+    ADAPTERS, AVERAGED_ADAPTERS, StopAfter, Told, WHOLE, losses, options, poisoned, same_tensors, train,
+};
+use super::common::{fixtures, json};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A port that is free.
+fn port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn seat(rank: u32, ranks: u32, port: u16) -> Seat {
+    Seat {
+        rank,
+        ranks,
+        local_rank: rank,
+        host: "127.0.0.1".to_owned(),
+        port,
+        server: Server::Rank0,
+        attempt: String::new(),
+    }
+}
+
+/// What became of each rank, and what each was told.
+type Outcomes = Vec<(Result<Report, TrainError>, Told)>;
+
+/// Runs these ranks, with options for each.
+fn run_ranks(configs: Vec<Config>) -> Outcomes {
+    run_with(configs, |_, ranks, config| {
+        let mut told = Told::default();
+        let report = run_as(ranks, config, &Stop::new(), &mut told);
+        (report, told)
+    })
+}
+
+/// Runs these ranks, each by `run`, which is told its number.
+fn run_with<T: Send + 'static>(configs: Vec<Config>, run: fn(u32, Ranks, &Config) -> T) -> Vec<T> {
+    let (port, count) = (port(), configs.len() as u32);
+    let threads: Vec<_> = (0..count)
+        .zip(configs)
+        .map(|(rank, config)| {
+            thread::spawn(move || {
+                let ranks = Ranks::meet(seat(rank, count, port), LONG).unwrap();
+                run(rank, ranks, &config)
+            })
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+/// Pictures with captions of their own, in shards of so many samples each.
+fn shards(folder: &Path, name: &str, samples: &[Vec<usize>]) -> String {
+    let mut pictures = Vec::new();
+    let mut good = tar::Archive::new(std::fs::File::open(fixtures().join("data/good.tar")).unwrap());
+    for entry in good.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry
+            .path()
+            .unwrap()
+            .extension()
+            .is_some_and(|ending| ending == "jpg")
+        {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            pictures.push(bytes);
+        }
+    }
+    let mut paths = Vec::new();
+    for (number, samples) in samples.iter().enumerate() {
+        let path = folder.join(format!("{name}-{number}.tar"));
+        let mut archive = tar::Builder::new(std::fs::File::create(&path).unwrap());
+        for (place, sample) in samples.iter().enumerate() {
+            let picture = &pictures[sample % pictures.len()];
+            let caption = format!("picture {sample}");
+            for (ending, bytes) in [("jpg", &picture[..]), ("txt", caption.as_bytes())] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(bytes.len() as u64);
+                header.set_mode(0o644);
+                archive
+                    .append_data(&mut header, format!("{place:04}.{ending}"), bytes)
+                    .unwrap();
+            }
+        }
+        archive.finish().unwrap();
+        paths.push(path.display().to_string());
+    }
+    paths.join("::")
+}
+
+/// Samples of one shard for each rank, and one shard that holds the same samples in the order in which all ranks
+/// together see them: so that one process with a batch as long as theirs together sees the same.
+fn the_same_data(folder: &Path, ranks: u32, batch: usize, micro_batches: usize) -> (String, String) {
+    let each = batch * micro_batches;
+    let split: Vec<Vec<usize>> = (0..ranks as usize)
+        .map(|shard| (shard * each..(shard + 1) * each).collect())
+        .collect();
+    let split = shards(folder, "split", &split);
+    let mut together = vec![Vec::new(); micro_batches];
+    for rank in 0..ranks {
+        let batch = batch.to_string();
+        let flags = [
+            ("train_shards_path_or_url", &*split),
+            ("train_batch_size", &*batch),
+            ("shuffle_buffer_size", "1"),
+        ];
+        let mut config = options(folder, &flags);
+        config.part = Part {
+            rank: rank.into(),
+            ranks: ranks.into(),
+        };
+        let mut loader = Loader::new(data_config(&config)).unwrap();
+        for together in &mut together {
+            let batch = loader.next_batch().unwrap();
+            together.extend(
+                batch
+                    .captions
+                    .iter()
+                    .map(|caption| -> usize { caption.strip_prefix("picture ").unwrap().parse().unwrap() }),
+            );
+        }
+    }
+    let one = shards(folder, "one", &[together.concat()]);
+    (split, one)
+}
+
+/// Ten steps of several ranks are those of one process on the same samples: with their batches in one, and with their
+/// batches one after another.
+fn equals_one_process(ranks: u32, accumulation: usize, flags: &[(&str, &str)], files: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| folder.path().join(name);
+    let (batch, count) = (2, ranks as usize);
+    let (split, joined) = the_same_data(folder.path(), ranks, batch, 10 * accumulation);
+    let config = |name: &str, shards: &str, batch: usize, accumulation: usize| {
+        let (batch, accumulation) = (batch.to_string(), accumulation.to_string());
+        let mut all = vec![
+            ("train_shards_path_or_url", shards),
+            ("train_batch_size", &*batch),
+            ("gradient_accumulation_steps", &*accumulation),
+            ("shuffle_buffer_size", "1"),
+            ("max_train_steps", "10"),
+            ("checkpointing_steps", "5"),
+            ("lr_scheduler", "cosine"),
+            ("lr_warmup_steps", "3"),
+            // Adam divides a gradient by its own size, which makes whole steps of rounding errors in tiny ones.
+            ("adam_epsilon", "1e-2"),
+        ];
+        all.extend(flags);
+        options(&out(name), &all)
+    };
+    let in_one = train(&config("in one", &joined, batch * count, accumulation));
+    let in_turn = train(&config("in turn", &joined, batch, accumulation * count));
+    let outcomes = run_ranks(vec![config("several", &split, batch, accumulation); count]);
+    for (outcome, _) in outcomes {
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.ending, outcome.steps), (Ending::Finished, 10));
+        assert_eq!(
+            (outcome.samples, outcome.samples),
+            (in_one.samples, in_turn.samples)
+        );
+    }
+    let got = losses(&out("several"));
+    assert_eq!(got.len(), 10);
+    for name in ["in one", "in turn"] {
+        for ((step, loss), (_, wanted)) in got.iter().zip(losses(&out(name))) {
+            assert!(
+                (loss - wanted).abs() < 1e-5 * wanted,
+                "step {step}: {loss} {wanted}"
+            );
+        }
+        for file in files {
+            let read = |name: &str| read_tensors(&out(name).join(file)).unwrap();
+            let (got, wanted) = (read("several"), read(name));
+            let square = |tensor: &tch::Tensor| tensor.square().sum(tch::Kind::Double).double_value(&[]);
+            let (mut off, mut all) = (0.0, 0.0);
+            for (name, wanted) in &wanted {
+                let (its_off, its_all) = (square(&(&got[name] - wanted)), square(wanted));
+                (off, all) = (off + its_off, all + its_all);
+            }
+            let share = (off / all).sqrt();
+            assert!(share < 1e-6, "{file} is off by {share:e}");
+            if name == "in turn" && (ranks, accumulation) == (2, 1) {
+                // The very same passes, and of two numbers there is but one sum.
+                assert_eq!(share, 0.0, "{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_do_what_one_process_does_with_all_their_samples() {
+    for (ranks, accumulation) in [(2, 1), (3, 1), (2, 2)] {
+        equals_one_process(ranks, accumulation, &[], &WHOLE);
+    }
+}
+
+#[test]
+fn so_do_ranks_that_train_adapters() {
+    let flags = [("lora_rank", "2"), ("ema_decay", "0.9")];
+    for (ranks, accumulation) in [(2, 1), (3, 2)] {
+        equals_one_process(ranks, accumulation, &flags, &[ADAPTERS, AVERAGED_ADAPTERS]);
+    }
+}
+
+/// Two ranks on the good shard, four samples a step together.
+fn two(out: &Path, flags: &[(&str, &str)]) -> Vec<Config> {
+    let mut all = vec![("train_batch_size", "2")];
+    all.extend(flags);
+    vec![options(out, &all); 2]
+}
+
+#[test]
+fn one_that_is_asked_to_stop_stops_all_and_they_go_on_as_if_nothing_had_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let (straight, broken) = (folder.path().join("a"), folder.path().join("b"));
+    for (outcome, _) in run_ranks(two(&straight, &[])) {
+        assert_eq!(outcome.unwrap().ending, Ending::Finished);
+    }
+    // All ranks are told of a step; only the second is asked to stop.
+    let endings = run_with(two(&broken, &[]), |rank, ranks, config| {
+        let stop = Stop::new();
+        match rank {
+            1 => run_as(ranks, config, &stop, &mut StopAfter(2, &stop)),
+            _ => run_as(ranks, config, &stop, &mut ()),
+        }
+        .unwrap()
+    });
+    assert_eq!(endings[0].steps, endings[1].steps);
+    let step = endings[0].steps;
+    assert!((2..6).contains(&step), "{step}");
+    for report in endings {
+        let checkpoint = broken.join(format!("checkpoint-{step}"));
+        assert_eq!(report.ending, Ending::Interrupted { checkpoint });
+    }
+    for (outcome, told) in run_ranks(two(&broken, &[])) {
+        assert_eq!(outcome.unwrap().ending, Ending::Finished);
+        assert!(
+            !told
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::DataMoved(_)))
+        );
+    }
+    assert_eq!(losses(&straight), losses(&broken));
+    let files = ["checkpoint-6/optimizer.safetensors", WHOLE[0], WHOLE[1]];
+    for file in files {
+        same_tensors(&straight.join(file), &broken.join(file));
+    }
+    let state = |folder: &Path| json(&folder.join("checkpoint-6/state.json"))["state"].clone();
+    assert_eq!(state(&straight), state(&broken));
+    // And once more, when all is done.
+    for (outcome, _) in run_ranks(two(&broken, &[])) {
+        let report = outcome.unwrap();
+        assert_eq!((report.ending, report.samples), (Ending::FinishedBefore, 24));
+    }
+}
+
+#[test]
+fn another_number_of_ranks_goes_on_with_the_next_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = |steps| [("max_train_steps", steps), ("train_batch_size", "2")];
+    for (ranks, steps, samples, moved) in [
+        (2, "2", 8, None),
+        (3, "4", 20, Some("the number of ranks was 2 and is 3")),
+        (1, "6", 24, Some("the number of ranks was 3 and is 1")),
+    ] {
+        let configs = vec![options(folder.path(), &flags(steps)); ranks];
+        let outcomes = match ranks {
+            1 => {
+                let mut told = Told::default();
+                vec![(fewstep_train::run(&configs[0], &Stop::new(), &mut told), told)]
+            }
+            _ => run_ranks(configs),
+        };
+        for (outcome, told) in outcomes {
+            assert_eq!(outcome.unwrap().samples, samples);
+            let said = told.events.iter().find_map(|event| match event {
+                Event::DataMoved(resumed) => Some(resumed.to_string()),
+                _ => None,
+            });
+            match moved {
+                None => assert_eq!(said, None),
+                Some(moved) => {
+                    let said = said.unwrap();
+                    assert!(said.contains(moved) && said.contains("next epoch"), "{said}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_that_are_told_differently_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut configs = two(&out, &[]);
+    configs[1].run.seed = 12;
+    configs[1].run.device = "auto".to_owned();
+    let errors: Vec<String> = run_ranks(configs)
+        .into_iter()
+        .map(|(outcome, _)| outcome.unwrap_err().to_string())
+        .collect();
+    assert!(
+        errors[1].contains("seed is 11 on rank 0 and 12 on rank 1; give all ranks"),
+        "{errors:?}"
+    );
+    assert!(
+        errors[0].starts_with("rank 1 ended: ") && errors[0].contains("seed is 11"),
+        "{errors:?}"
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_rank_that_fails_ends_the_others_with_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    for failing in [0, 1] {
+        let mut configs = two(&folder.path().join("run"), &[]);
+        configs[failing].model.pretrained_teacher_model = Some("/nowhere/at/all".into());
+        let errors: Vec<String> = run_ranks(configs)
+            .into_iter()
+            .map(|(outcome, _)| outcome.unwrap_err().to_string())
+            .collect();
+        assert!(errors[failing].contains("/nowhere/at/all"), "{errors:?}");
+        let other = &errors[1 - failing];
+        assert!(
+            other.starts_with(&format!("rank {failing} ended: ")) && other.contains("/nowhere/at/all"),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_finite_on_one_rank_is_skipped_by_all_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = poisoned(folder.path());
+    let flags = [
+        ("pretrained_teacher_model", teacher.to_str().unwrap()),
+        ("train_batch_size", "1"),
+        ("nan_limit", "100"),
+        ("proportion_empty_prompts", "0"),
+    ];
+    let out = folder.path().join("run");
+    let outcomes = run_ranks(two(&out, &flags));
+    let reports: Vec<&Report> = outcomes
+        .iter()
+        .map(|(outcome, _)| outcome.as_ref().unwrap())
+        .collect();
+    assert_eq!((reports[0].steps, reports[1].steps), (6, 6));
+    assert!(reports[0].skipped.not_finite > 0);
+    assert_eq!(reports[0].skipped, reports[1].skipped);
+    assert_eq!(reports[0].samples, 2 * (6 + reports[0].skipped.not_finite));
+    // Rank 0 names samples of both: all ranks' captions with the word, and no others.
+    let named: Vec<_> = outcomes[0].1.not_finite();
+    assert_eq!(named.len() as u64, reports[0].skipped.not_finite);
+    for found in named {
+        assert_eq!(found.stage, Some("the text encoder's embedding"));
+        assert!(found.samples.len() < 3 && !found.samples.is_empty());
+    }
+    let odd = |told: &Told| {
+        told.not_finite()
+            .iter()
+            .flat_map(|found| found.samples.clone())
+            .any(|s| s.number % 2 == 1)
+    };
+    assert!(odd(&outcomes[0].1), "none of rank 1's samples is named");
+}
+
+#[test]
+fn ranks_that_do_not_come_are_named() {
+    let short = Duration::from_secs(1);
+    let port = port();
+    let error = Ranks::meet(seat(0, 3, port), short).unwrap_err().to_string();
+    assert!(
+        error.contains("ranks 1, 2 did not come within 1 s") && error.contains("are all ranks started"),
+        "{error}"
+    );
+    let error = Ranks::meet(seat(1, 3, port), short).unwrap_err().to_string();
+    assert!(
+        error.contains("nobody answers on 127.0.0.1") && error.contains("is rank 0 running"),
+        "{error}"
+    );
+    let taken = TcpListener::bind("[::]:0")
+        .or_else(|_| TcpListener::bind("0.0.0.0:0"))
+        .unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = Ranks::meet(seat(0, 2, port), short).unwrap_err();
+    assert!(matches!(error, RanksError::NoRendezvous { rank: 0, .. }));
+    assert!(
+        error.to_string().contains(&format!("port {port} is in use")),
+        "{error}"
+    );
+}
