@@ -99,3 +99,20 @@ impl Profile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All ranks are given the same options and the same folder.
+    #[test]
+    fn only_the_first_rank_records() {
+        let mut config = Config::default();
+        config.set("profile", &["2".to_owned()]).unwrap();
+        let wanted = [0, 1].map(|rank| {
+            config.part.rank = rank;
+            Profile::new(&config, Device::Cpu).wanted
+        });
+        assert_eq!(wanted, [2, 0]);
+    }
+}

@@ -261,10 +261,11 @@ impl fmt::Display for ProfileTable {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn event(name: &str, what: What, start_ns: i64, end_ns: i64) -> Recorded {
+    /// A made-up event, on thread 1.
+    pub(crate) fn event(name: &str, what: What, start_ns: i64, end_ns: i64) -> Recorded {
         Recorded {
             name: name.to_owned(),
             what,

@@ -116,17 +116,7 @@ fn micros(ns: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn event(name: &str, what: What, start_ns: i64, end_ns: i64) -> Recorded {
-        Recorded {
-            name: name.to_owned(),
-            what,
-            sizes: String::new(),
-            thread: 7,
-            start_ns,
-            end_ns,
-        }
-    }
+    use crate::profile_table::tests::event;
 
     #[test]
     fn the_text_is_a_trace() {
@@ -153,7 +143,7 @@ mod tests {
         let product = of("aten::mm")[0];
         assert_eq!(
             (&product["ts"], &product["dur"], &product["tid"]),
-            (&json!(1.0), &json!(1.5), &json!(7))
+            (&json!(1.0), &json!(1.5), &json!(1))
         );
         assert_eq!(product["args"]["sizes"], "[2, 3] [3, 4]");
         assert_eq!(of("kernel")[0]["pid"], 1);

@@ -19,15 +19,39 @@ use tch::{Kind, Tensor};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
+/// The weights that a fixture begins with.
+fn first_weights(inputs: &BTreeMap<String, Tensor>, names: [&'static str; 3]) -> Weights {
+    let start = |name: &str| inputs[&format!("param.{name}")].shallow_clone();
+    let (_, layout) =
+        Layout::build(|root| names.map(|name| root.param(name, &start(name).size(), Init::Zeros)));
+    Weights::new(layout, names.map(start).into())
+}
+
+/// A step's gradients: those of a loss whose gradients are the given ones.
+fn gradients(
+    inputs: &BTreeMap<String, Tensor>,
+    names: [&str; 3],
+    student: &Mastered,
+    step: u64,
+) -> Gradients {
+    let weights = student.compute();
+    let loss = names
+        .iter()
+        .zip(weights.tensors())
+        .map(|(name, t)| (t * &inputs[&format!("grad.{step}.{name}")]).sum(Kind::Float))
+        .reduce(|a, b| a + b)
+        .unwrap();
+    let mut gradients = Gradients::default();
+    gradients.add(&loss, weights).unwrap();
+    gradients
+}
+
 #[test]
 fn ten_updates_are_torchs() {
     let settings = json(&fixtures().join("golden/optimizer.json"));
     let number = |key: &str| settings[key].as_f64().unwrap();
     let (inputs, wanted) = golden("optimizer.safetensors");
-    let start = |name: &str| inputs[&format!("param.{name}")].shallow_clone();
-    let (_, layout) =
-        Layout::build(|root| NAMES.map(|name| root.param(name, &start(name).size(), Init::Zeros)));
-    let weights = Weights::new(layout, NAMES.map(start).into());
+    let weights = first_weights(&inputs, NAMES);
     let target = Mastered::frozen(weights.deep_clone(), Kind::Float);
     let student = Mastered::trainable(weights, Kind::Float);
     let mut config = config(&[]);
@@ -36,15 +60,7 @@ fn ten_updates_are_torchs() {
     let mut optimizer = AdamW::new(student.master(), &config.optimizer).unwrap();
 
     for step in 0..settings["steps"].as_u64().unwrap() {
-        // A loss whose gradients are the given ones.
-        let loss = NAMES
-            .iter()
-            .zip(student.compute().tensors())
-            .map(|(name, t)| (t * &inputs[&format!("grad.{step}.{name}")]).sum(Kind::Float))
-            .reduce(|a, b| a + b)
-            .unwrap();
-        let mut gradients = Gradients::default();
-        gradients.add(&loss, student.compute()).unwrap();
+        let gradients = gradients(&inputs, NAMES, &student, step);
         let norm = gradients.norm().unwrap();
         let average = Average {
             target: &target,
@@ -80,25 +96,15 @@ fn moments_in_8_bits_are_bitsandbytes() {
     let settings = json(&fixtures().join("golden/eight-bits.json"));
     let number = |key: &str| settings[key].as_f64().unwrap();
     let (inputs, wanted) = golden("eight-bits.safetensors");
-    let start = |name: &str| inputs[&format!("param.{name}")].shallow_clone();
-    let (_, layout) =
-        Layout::build(|root| NAMES.map(|name| root.param(name, &start(name).size(), Init::Zeros)));
     // The gradients are bf16 numbers, and are handed over as such.
-    let student = Mastered::trainable(Weights::new(layout, NAMES.map(start).into()), Kind::BFloat16);
+    let student = Mastered::trainable(first_weights(&inputs, NAMES), Kind::BFloat16);
     let mut config = config(&[("use_8bit_adam", "")]);
     config.optimizer.adam_weight_decay = number("weight_decay");
     config.optimizer.adam_epsilon = number("eps");
     let mut optimizer = AdamW::new(student.master(), &config.optimizer).unwrap();
 
     for step in 0..settings["steps"].as_u64().unwrap() {
-        let loss = NAMES
-            .iter()
-            .zip(student.compute().tensors())
-            .map(|(name, t)| (t * &inputs[&format!("grad.{step}.{name}")]).sum(Kind::Float))
-            .reduce(|a, b| a + b)
-            .unwrap();
-        let mut gradients = Gradients::default();
-        gradients.add(&loss, student.compute()).unwrap();
+        let gradients = gradients(&inputs, NAMES, &student, step);
         let stride = Stride {
             lr: number("lr"),
             factor: &Tensor::from(1f32),

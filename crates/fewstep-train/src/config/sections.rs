@@ -168,7 +168,7 @@ sections! {
         nan_limit: u64 = 10,
         /// Record so many steps after the first one of this process (1 without a value), and write where their time
         /// and memory went into OUT/profile: as a table, and as a trace that chrome://tracing and Perfetto open. The
-        /// recorded steps take longer; the run goes on after them.
+        /// recorded steps take longer; the run goes on after them. Of several ranks the first is recorded.
         profile: ProfiledSteps = ProfiledSteps(0),
         /// With several ranks: the run ends when one of them has given no sign of life for so many seconds, at the
         /// start or later. Each gives one a second, whatever it works on.
