@@ -75,7 +75,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
         if stop.is_asked() || restarts == args.max_restarts {
-            bail!("{fault}; all ranks have ended. The same command goes on from the last checkpoint");
+            bail!(
+                "{fault}; all ranks have ended. The same command goes on from the last checkpoint, if there is one"
+            );
         }
         restarts += 1;
         terminal::note(&format!(
@@ -240,7 +242,16 @@ impl Ended {
             .or_else(|| all().find(|rank| bad(&self.ranks[*rank].0)))?;
         let (status, killed) = self.ranks[rank];
         Some(match (status.signal(), status.code()) {
-            _ if killed => format!("rank {rank} hung, and was killed"),
+            // It may have hung since that one ended, or that one ended since it hung: what they said tells.
+            _ if killed => match self
+                .first
+                .and_then(|first| Some((first, self.ranks[first].0.code()?)))
+            {
+                Some((first, code)) => {
+                    format!("rank {rank} hung, and was killed; rank {first} had ended with status {code}")
+                }
+                None => format!("rank {rank} hung, and was killed"),
+            },
             (Some(signal), _) => format!("rank {rank} was killed by signal {signal}"),
             (None, Some(code)) => format!("rank {rank} ended with status {code}"),
             (None, None) => format!("rank {rank} ended"),
