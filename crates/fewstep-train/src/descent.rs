@@ -28,7 +28,8 @@ pub struct Stride<'a> {
 }
 
 impl AdamW {
-    /// One update of the student, whose masters these parameters are, and of its average.
+    /// One update of the student, whose masters these parameters are, and of its average: of the share of them that this
+    /// optimiser has.
     ///
     /// # Errors
     /// What LibTorch refuses: networks of different shapes.
@@ -53,16 +54,16 @@ impl AdamW {
         gradients: &Gradients,
         stride: &Stride,
     ) -> Result<(), TrainError> {
-        let parts: Vec<Part> = (self.params.iter().zip(gradients.tensors()).enumerate())
-            .map(|(i, (param, gradient))| Part {
+        let parts: Vec<Part> = (self.params.iter().zip(&self.places).enumerate())
+            .map(|(i, (param, &place))| Part {
                 param,
-                gradient,
+                gradient: &gradients.tensors()[place],
                 step: &self.steps[i],
                 moments: &self.moments[i],
-                copy: student.copy(i),
+                copy: student.copy(place),
                 average: average.map(|average| sweep::Average {
-                    param: &average.target.master().tensors()[i],
-                    copy: average.target.copy(i),
+                    param: &average.target.master().tensors()[place],
+                    copy: average.target.copy(place),
                 }),
             })
             .collect();
@@ -83,7 +84,7 @@ impl AdamW {
         gradients: Gradients,
         stride: &Stride,
     ) -> Result<(), TrainError> {
-        let gradients = gradients.widened()?;
+        let gradients = gradients.at(&self.places).widened()?;
         gradients.scale(stride.factor)?;
         let hyper = self.hyper(stride);
         let mut full = [const { Vec::new() }; 5];
@@ -121,7 +122,7 @@ impl AdamW {
         }
         student.refresh()?;
         match average {
-            Some(average) => average.update(student, stride.skip),
+            Some(average) => average.update(student, &self.places, stride.skip),
             None => Ok(()),
         }
     }

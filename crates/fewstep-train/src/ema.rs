@@ -21,18 +21,27 @@ impl Average<'_> {
         1.0 - self.mu
     }
 
-    /// Moves it, in place, unless the scalar `skip` is 1: then the student was not changed either.
+    /// Moves the parameters at these places, in place, unless the scalar `skip` is 1: then the student was not changed
+    /// either.
     ///
     /// # Errors
     /// What LibTorch refuses: networks of different shapes.
-    pub(crate) fn update(&self, student: &Mastered, skip: &Tensor) -> Result<(), TrainError> {
+    pub(crate) fn update(
+        &self,
+        student: &Mastered,
+        places: &[usize],
+        skip: &Tensor,
+    ) -> Result<(), TrainError> {
         let _no_grad = NoGrad::new();
         let weight = catch(|| (1.0 - skip) * self.weight())?;
-        lists::lerp_by(
-            self.target.master().tensors(),
-            student.master().tensors(),
-            &weight,
-        )?;
+        let [target, student] = [self.target, student].map(|weights| -> Vec<Tensor> {
+            let tensors = weights.master().tensors();
+            places
+                .iter()
+                .filter_map(|&place| Some(tensors.get(place)?.shallow_clone()))
+                .collect()
+        });
+        lists::lerp_by(&target, &student, &weight)?;
         self.target.refresh()
     }
 }

@@ -50,6 +50,14 @@ impl Gradients {
         &self.sum
     }
 
+    /// Those of these places alone.
+    pub(crate) fn at(self, places: &[usize]) -> Self {
+        let at = |&place: &usize| Some(self.sum.get(place)?.shallow_clone());
+        Gradients {
+            sum: places.iter().filter_map(at).collect(),
+        }
+    }
+
     /// The same in f32.
     ///
     /// # Errors

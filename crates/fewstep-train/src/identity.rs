@@ -22,6 +22,7 @@ const FREE: &[&str] = &[
     "nan_limit",
     "profile",
     "rank_timeout",
+    "zero",
     "dataloader_num_workers",
     "data_timeout",
     "data_retries",

@@ -32,6 +32,7 @@ pub mod gradients;
 pub mod lr;
 pub mod optimizer;
 pub mod precision;
+mod share;
 pub mod update;
 
 mod not_finite;

@@ -78,6 +78,8 @@ pub enum Event {
     Checkpointing(Checkpointed),
     /// The run is planned to take more memory than there is. It begins all the same.
     TooMuch(Box<TooMuch>),
+    /// `--zero 1` in a run of one rank, which has nobody to share with: it does nothing.
+    NothingToShare,
     /// The run keeps latents and embeddings in a cache.
     Cache(Estimate),
     /// Steps were recorded, and what was is written.

@@ -8,7 +8,7 @@ use fewstep_models::weights::ModelError;
 use libtorch_ext::TorchError;
 use tch::Device;
 
-use crate::config::{Config, GradientCheckpointing, Method, MixedPrecision};
+use crate::config::{Config, GradientCheckpointing, Method, MixedPrecision, Zero};
 use crate::device;
 use crate::error::TrainError;
 use crate::plan::{MemoryPlan, plan};
@@ -96,6 +96,9 @@ fn remedies(config: &Config) -> Vec<String> {
         remedies.push("--mixed_precision bf16".to_owned());
     }
     if config.method() == Method::Full {
+        if config.part.ranks > 1 && optimizer.zero == Zero::Off {
+            remedies.push("--zero 1 (each rank keeps its share of the optimiser's state)".to_owned());
+        }
         if !optimizer.use_8bit_adam {
             remedies.push("--use_8bit_adam (AdamW's moments in a quarter of their memory)".to_owned());
         }
@@ -125,8 +128,12 @@ impl fmt::Display for TooMuch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let there = self.plan.capacity.map_or(String::new(), |bytes| {
             format!(
-                ", and there are {} for it: it may run out of memory",
-                gigabytes(bytes)
+                ", and there are {} for it{}: it may run out of memory",
+                gigabytes(bytes),
+                match self.plan.ranks_here {
+                    1 => String::new(),
+                    ranks => format!(", since {ranks} ranks share this machine"),
+                }
             )
         });
         let (peak, summary) = (gigabytes(self.plan.peak()), Summary(&self.plan));

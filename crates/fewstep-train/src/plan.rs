@@ -14,7 +14,8 @@ use crate::config::{Config, GradientCheckpointing, Method};
 use crate::data::data_config;
 use crate::error::TrainError;
 use crate::optimizer::{moments_bytes, working_bytes};
-use crate::rehearsal::{self, Passes, Rehearsal, Sizes, Working};
+use crate::rehearsal::{self, Passes, Rehearsal, Sizes, Summing, Working};
+use crate::share::Share;
 use crate::student::{self, Architectures};
 use crate::{device, memory};
 
@@ -27,6 +28,9 @@ const GAPS: u64 = 120_000_000;
 
 /// What is left free where the number of pieces is chosen, as a share of what is planned: plans are within it.
 const MARGIN: f64 = 0.1;
+
+/// What ranks sum their gradients in.
+const BUCKETS: &str = "gradients, f32, in buckets";
 
 /// One thing that is held for the whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,8 +88,10 @@ pub struct MemoryPlan {
     pub checkpoint_copy: u64,
     /// What is computed again.
     pub checkpointed: Checkpointed,
-    /// What the device could give the run, where it says.
+    /// What the device could give the run, where it says: on the CPU the part of this rank.
     pub capacity: Option<u64>,
+    /// Ranks on this machine.
+    pub ranks_here: u32,
     /// Where the networks are.
     pub device: Device,
     /// Trainable parameters.
@@ -135,7 +141,7 @@ impl MemoryPlan {
 /// Options or configurations that are wrong.
 pub fn plan(config: &Config) -> Result<MemoryPlan, TrainError> {
     let device = device::resolve(&config.run).unwrap_or(Device::Cpu);
-    Ok(choose(config, device, capacity(device))?.0)
+    Ok(choose(config, device, capacity(device, config))?.0)
 }
 
 /// The plan, and what is computed again: where the options leave that open, only as much as `capacity` bytes demand.
@@ -187,14 +193,18 @@ fn fewest(
     Ok(Recomputed::these(&pieces[..high]))
 }
 
-/// What this process could hold on a device: what is free, and what it holds there already.
-pub(crate) fn capacity(device: Device) -> Option<u64> {
+/// What this process could hold on a device: what is free, and what it holds there already. Ranks that share a machine
+/// begin together, and share what is free.
+pub(crate) fn capacity(device: Device, config: &Config) -> Option<u64> {
     match device {
         Device::Cuda(index) => {
             let memory = libtorch_ext::device::memory(index).ok()?;
             u64::try_from(memory.free + memory.allocated).ok()
         }
-        _ => Some(memory::available()? + memory::resident_of_its_own()?),
+        _ => {
+            let ranks = u64::from(config.others_here) + 1;
+            Some(memory::available()? / ranks + memory::resident_of_its_own()?)
+        }
     }
 }
 
@@ -204,6 +214,8 @@ struct Planned<'a> {
     device: Device,
     family: Family,
     architectures: Architectures,
+    /// What this rank updates.
+    share: Share,
     encoders: Vec<(&'static str, ClipTextModel)>,
     vae: AutoencoderKl,
     /// Bytes of the files with the teacher's UNet, where they are there.
@@ -223,11 +235,13 @@ impl<'a> Planned<'a> {
             let config = folder.component(name)?.parse(ClipTextConfig::from_json)?;
             encoders.push((name, ClipTextModel::new(config)?));
         }
+        let architectures = Architectures::read(&unet, config)?;
         Ok(Planned {
             config,
             device,
             family,
-            architectures: Architectures::read(&unet, config)?,
+            share: Share::of(architectures.trained(), config),
+            architectures,
             encoders,
             vae: AutoencoderKl::new(vae_component(folder, config)?.parse(VaeConfig::from_json)?)?,
             stored: unet.stored_bytes().unwrap_or(0),
@@ -254,6 +268,10 @@ impl<'a> Planned<'a> {
                 kind: config.run.mixed_precision.kind(),
             },
             working: self.working(),
+            summing: match config.part.ranks {
+                1 => Summing::Here,
+                _ => Summing::InBuckets,
+            },
         }
     }
 
@@ -265,14 +283,21 @@ impl<'a> Planned<'a> {
             let all = holdings.iter().filter(|holding| holding.what.starts_with(what));
             all.map(|holding| holding.bytes).sum()
         };
-        let before_target =
-            holdings.iter().map(|holding| holding.bytes).sum::<u64>() - of("target") - of("AdamW");
+        let held: u64 = holdings.iter().map(|holding| holding.bytes).sum();
+        let lacking = self.lacking_masters();
+        let whole = held + lacking - of("AdamW") - of(BUCKETS);
+        let before_target = whole - of("target") - of("averaged") - lacking / 2;
         let trained = self.architectures.trained();
         let steps = config.training_steps()?;
         let every = config.run.checkpointing_steps;
         let data = data_config(config);
         Ok(MemoryPlan {
-            loading: PROCESS + before_target + self.stored,
+            // Masters are loaded whole, and what other ranks keep of them is let go.
+            loading: PROCESS
+                + before_target
+                + self
+                    .stored
+                    .max(if lacking > 0 { whole - before_target } else { 0 }),
             holdings,
             phases: Vec::new(),
             activations: 0,
@@ -280,7 +305,7 @@ impl<'a> Planned<'a> {
             process: PROCESS,
             pictures_ahead: data.bytes_ahead(),
             not_reused: 0,
-            checkpoint_copy: match every > 0 && every < steps {
+            checkpoint_copy: match every > 0 && every < steps && config.part.rank == 0 {
                 true => self.saved_bytes(),
                 false => 0,
             },
@@ -290,6 +315,7 @@ impl<'a> Planned<'a> {
                 chosen: config.run.gradient_checkpointing == GradientCheckpointing::Auto,
             },
             capacity,
+            ranks_here: config.others_here + 1,
             device: self.device,
             trainable: elements(trained),
             samples_per_step: config.samples_per_step(),
@@ -322,20 +348,33 @@ impl<'a> Planned<'a> {
             None => &what[1..2],
         };
         for role in roles {
-            holdings.push(weights(format!("{role}, f32 masters"), trained, Kind::Float));
+            let mut masters = weights(format!("{role}, f32 masters"), trained, Kind::Float);
+            if self.masters_are_shared() {
+                masters.what = format!("{role}, f32 masters, a share");
+                masters.elements = self.own_elements();
+                masters.bytes = 4 * masters.elements;
+            }
+            holdings.push(masters);
             if kind != Kind::Float {
                 holdings.push(weights(format!("{role}, {compute} copy"), trained, kind));
             }
         }
-        let moments = match config.optimizer.use_8bit_adam {
+        let mut moments = match config.optimizer.use_8bit_adam {
             false => "AdamW's two moments",
             true => "AdamW's two moments, in 8 bits",
-        };
+        }
+        .to_owned();
+        if self.share.is_part() {
+            moments += ", a share";
+        }
         holdings.push(Holding {
-            what: moments.to_owned(),
-            elements: 2 * elements(trained),
-            bytes: moments_bytes(trained, &config.optimizer),
+            what: moments,
+            elements: 2 * self.own_elements(),
+            bytes: moments_bytes(trained, &self.share, &config.optimizer),
         });
+        if config.part.ranks > 1 {
+            holdings.push(weights(BUCKETS.to_owned(), trained, Kind::Float));
+        }
         for (name, model) in &self.encoders {
             holdings.push(weights(name.replace('_', " "), model.layout(), kind));
         }
@@ -382,7 +421,13 @@ impl<'a> Planned<'a> {
         let trained = self.architectures.trained();
         let update = match self.device {
             Device::Cpu => passes.gradients,
-            _ => 4 * elements(trained) + working_bytes(trained, &self.config.optimizer),
+            _ => {
+                let widened = match self.config.part.ranks {
+                    1 => 4 * elements(trained),
+                    _ => 0,
+                };
+                widened + working_bytes(trained, &self.share, &self.config.optimizer)
+            }
         };
         let phase = |what, bytes| Phase { what, bytes };
         let frozen_pictures = frozen.first().map_or(0, |phase| phase.bytes);
@@ -393,7 +438,7 @@ impl<'a> Planned<'a> {
             // AdamW and the average work in place; where there is no sweep, on gradients in f32.
             phase("update", update),
         ];
-        plan.phases = frozen.chain(students).collect();
+        plan.phases = frozen.chain(students).chain(self.sharing_phases()).collect();
         // The VAE's maps are so much larger than the UNet's that the heap holds both, one beside the other: measured,
         // not derived.
         let pictures = frozen_pictures.min(passes.backward);
@@ -404,21 +449,14 @@ impl<'a> Planned<'a> {
         plan.activations = passes.activations;
         plan.gradients = passes.gradients;
     }
-
-    /// The tensors of a checkpoint.
-    fn saved_bytes(&self) -> u64 {
-        let masters = match self.config.ema_decay() {
-            Some(_) => 2,
-            None => 1,
-        };
-        let trained = self.architectures.trained();
-        4 * masters * elements(trained) + moments_bytes(trained, &self.config.optimizer)
-    }
 }
 
 fn elements(layout: &Layout) -> u64 {
     u64::try_from(layout.elements()).unwrap_or(0)
 }
+
+#[path = "plan_shares.rs"]
+mod shares;
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

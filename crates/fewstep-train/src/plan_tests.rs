@@ -78,6 +78,62 @@ fn without_a_sweep_an_update_widens_gradients_and_works_beside_them() {
     );
 }
 
+#[test]
+fn ranks_sum_gradients_in_buckets_and_share_what_they_may() {
+    let of_rank = |flags: &[(&str, &str)], device| {
+        let mut config = config(&[&[("mixed_precision", "bf16")], flags].concat());
+        config.part = fewstep_data::Part { rank: 0, ranks: 3 };
+        config.others_here = 2;
+        choose(&config, device, None).unwrap().0
+    };
+    let held = |plan: &MemoryPlan, what: &str| -> Option<u64> {
+        let named = |holding: &&Holding| holding.what == what;
+        Some(plan.holdings.iter().find(named)?.bytes)
+    };
+    let alone = chosen(&[("mixed_precision", "bf16")], None);
+    let whole = of_rank(&[], Device::Cpu);
+    let all = whole.trainable;
+    assert_eq!(held(&alone, BUCKETS), None);
+    assert_eq!(held(&whole, BUCKETS), Some(4 * all));
+    assert_eq!((alone.gradients, whole.gradients), (2 * all, 0));
+    assert_eq!((alone.ranks_here, whole.ranks_here), (1, 3));
+    let backward = |plan: &MemoryPlan| plan.phases[5].bytes;
+    assert!(backward(&whole) < backward(&alone));
+    assert!(backward(&alone) <= backward(&whole) + 2 * all);
+
+    let shares = of_rank(&[("zero", "1")], Device::Cpu);
+    let third = held(&shares, "student, f32 masters, a share").unwrap();
+    assert!(third > 4 * all / 4 && third < 4 * all / 2, "{third} of {all}");
+    assert_eq!(held(&shares, "target, f32 masters, a share"), Some(third));
+    assert_eq!(held(&shares, "AdamW's two moments, a share"), Some(2 * third));
+    assert_eq!(held(&shares, "student, bf16 copy"), Some(2 * all));
+    assert_eq!(whole.held() - shares.held(), 4 * (4 * all - third));
+    // What is lacking comes to rank 0 for a checkpoint, on the CPU all of it, else only to begin.
+    let to_save = shares.phases.last().unwrap().bytes;
+    assert_eq!(to_save, 4 * (4 * all - third) + 4 * all);
+    let on_cuda = of_rank(&[("zero", "1")], Device::Cuda(0));
+    assert_eq!(
+        on_cuda.phases.last().unwrap().bytes,
+        2 * (4 * all - third) + 4 * all
+    );
+    // Whoever has 8-bit moments keeps parts of them.
+    let eight_bits = of_rank(&[("zero", "1"), ("use_8bit_adam", "true")], Device::Cpu);
+    let moments = held(&eight_bits, "AdamW's two moments, in 8 bits, a share").unwrap();
+    assert!(moments < 2 * third);
+}
+
+#[test]
+fn ranks_of_a_machine_share_its_memory() {
+    let mut config = config(&[]);
+    let alone = capacity(Device::Cpu, &config);
+    config.others_here = 7;
+    let shared = capacity(Device::Cpu, &config);
+    if let (Some(alone), Some(shared)) = (alone, shared) {
+        // Other programs come and go meanwhile.
+        assert!(shared < alone / 2, "{shared} {alone}");
+    }
+}
+
 fn config(flags: &[(&str, &str)]) -> Config {
     let small = [("resolution", "128"), ("train_batch_size", "2")];
     tiny::config(&[&small, flags].concat())

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 
 use crate::config::MixedPrecision;
 use crate::error::TrainError;
+use crate::share::{Kept, Share};
 
 impl MixedPrecision {
     /// The dtype in which the networks compute.
@@ -28,22 +29,59 @@ impl MixedPrecision {
 pub struct Mastered {
     master: Weights,
     compute: Weights,
+    /// Whether these are tensors of their own.
+    copied: bool,
 }
 
 impl Mastered {
     /// Weights that a network only runs with.
     pub fn frozen(master: Weights, kind: Kind) -> Self {
-        let compute = master.to_kind(kind);
-        Mastered { master, compute }
+        Mastered::of(master.to_kind(kind), master)
     }
 
     /// Weights of which gradients are taken: those of [`Mastered::compute`] are leaves.
     pub fn trainable(master: Weights, kind: Kind) -> Self {
-        let compute = master.to_kind(kind).trainable();
-        Mastered { master, compute }
+        Mastered::of(master.to_kind(kind).trainable(), master)
     }
 
-    /// The f32 weights. In an f32 run they share memory with [`Mastered::compute`].
+    fn of(compute: Weights, master: Weights) -> Self {
+        Mastered {
+            copied: compute.kind() != master.kind(),
+            master,
+            compute,
+        }
+    }
+
+    /// Lets go the masters of parameters that other ranks update: what is left of them is the compute copy, which stands
+    /// in their places.
+    pub(crate) fn keep(&mut self, share: &Share) {
+        if self.copied {
+            let copies = self.compute.tensors();
+            let tensors = self.master.tensors().iter().zip(copies).enumerate();
+            let kept = tensors.map(|(place, (master, copy))| match share.has(place) {
+                true => master.shallow_clone(),
+                false => copy.detach(),
+            });
+            self.master = Weights::new(self.master.layout().clone(), kept.collect());
+        }
+    }
+
+    /// The masters, whoever has them.
+    pub(crate) fn kept(&self, share: &Share) -> Vec<Kept> {
+        let named = self.master.named().enumerate();
+        named
+            .map(|(place, (name, tensor))| Kept {
+                name: name.to_owned(),
+                shape: tensor.size(),
+                kind: Kind::Float,
+                owner: share.owner(place).filter(|_| self.copied),
+                tensor: (!self.copied || share.has(place)).then(|| tensor.shallow_clone()),
+            })
+            .collect()
+    }
+
+    /// The f32 weights. In an f32 run they share memory with [`Mastered::compute`]; in others they are that copy where
+    /// another rank has them.
     pub fn master(&self) -> &Weights {
         &self.master
     }
@@ -55,8 +93,7 @@ impl Mastered {
 
     /// The compute copy of the parameter at place `i`; none in an f32 run.
     pub(crate) fn copy(&self, i: usize) -> Option<&Tensor> {
-        let copied = self.compute.kind() != self.master.kind();
-        self.compute.tensors().get(i).filter(|_| copied)
+        self.compute.tensors().get(i).filter(|_| self.copied)
     }
 
     /// Writes the masters, which have changed, into the compute copy.
@@ -64,11 +101,12 @@ impl Mastered {
     /// # Errors
     /// What LibTorch refuses.
     pub fn refresh(&self) -> Result<(), TrainError> {
-        if self.compute.kind() == self.master.kind() {
+        if !self.copied {
             return Ok(());
         }
         let _no_grad = NoGrad::new();
-        for (copy, master) in self.compute.tensors().iter().zip(self.master.tensors()) {
+        let both = self.compute.tensors().iter().zip(self.master.tensors());
+        for (copy, master) in both.filter(|(copy, master)| copy.kind() != master.kind()) {
             copy.shallow_clone()
                 .f_copy_(master)
                 .map_err(libtorch_ext::TorchError::from)?;

@@ -10,6 +10,7 @@ use fewstep_models::params::Weights;
 use fewstep_models::pipeline::{AddedTensors, Conditions};
 use fewstep_models::unet::{Piece, Recomputed, UNet2DConditionModel};
 use fewstep_models::vae::AutoencoderKl;
+use libtorch_ext::backward::backward_each;
 use libtorch_ext::rehearsal::hollow;
 use libtorch_ext::{Meter, NoGrad, catch};
 use tch::{Device, Kind, Tensor};
@@ -53,6 +54,16 @@ pub(crate) struct Rehearsal<'a> {
     pub(crate) architectures: &'a Architectures,
     pub(crate) sizes: Sizes,
     pub(crate) working: Working,
+    pub(crate) summing: Summing,
+}
+
+/// Where the gradients of an update are summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Summing {
+    /// In the tensors that they come in.
+    Here,
+    /// In the buckets of several ranks, which are held for the whole run: each comes by itself, and is let go.
+    InBuckets,
 }
 
 /// Whether working memory that kernels take beside tensors counts.
@@ -111,7 +122,11 @@ impl Rehearsal<'_> {
             let loss = catch(|| output.to_kind(Kind::Float).mean(Kind::Float))?;
             drop(output);
             meter.reset_peak()?;
-            gradients.add(&loss, &trained)?;
+            match self.summing {
+                Summing::Here => gradients.add(&loss, &trained)?,
+                Summing::InBuckets => backward_each(&loss, trained.tensors(), |_, _| Ok(()))?,
+            }
+            drop(loss);
             backward = self.working.peak(&meter)?.max(backward);
         }
         Ok(Passes {

@@ -49,7 +49,7 @@ pub fn step(
     let mut unets = unets(config, &folder, &mut given)?;
     if config.run.gradient_checkpointing == GradientCheckpointing::Auto
         // A folder without text encoder and VAE is enough for a step, and not for the plan of a run.
-        && let Ok((_, recomputed)) = plan::choose(config, device, plan::capacity(device))
+        && let Ok((_, recomputed)) = plan::choose(config, device, plan::capacity(device, config))
     {
         unets.recompute(recomputed);
     }

@@ -32,12 +32,16 @@ pub(crate) fn write(path: &Path, traces: &[Trace], draws: &Draws, unets: &Unets)
     }
     let mut tensors = step_inputs(&chosen, draws)?;
     let mut add = |prefix: &str, weights: &Weights| {
-        let named = weights.named();
-        tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor.detach())));
+        for (name, tensor) in weights.named() {
+            // Masters that another rank keeps are copies here, from which the same step comes.
+            let tensor = tensor.detach().f_to_kind(Kind::Float).map_err(TorchError::from)?;
+            tensors.insert(format!("{prefix}{name}"), tensor);
+        }
+        Ok::<_, TrainError>(())
     };
-    add(INIT, unets.student.master());
+    add(INIT, unets.student.master())?;
     if let Some(target) = &unets.target {
-        add(INIT_TARGET, target.master());
+        add(INIT_TARGET, target.master())?;
     }
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
     write_tensors(path, named, &BTreeMap::new())?;

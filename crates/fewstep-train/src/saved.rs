@@ -46,13 +46,18 @@ impl Trained {
     /// The trained weights of a run, shared with it.
     pub(crate) fn of(unets: &Unets) -> Self {
         let shared = |weights: &Mastered| weights.master().map(Tensor::shallow_clone);
+        Trained::with(unets, shared(&unets.student), unets.target.as_ref().map(shared))
+    }
+
+    /// These weights as a run's: the student's, and its average where the run has one.
+    pub(crate) fn with(unets: &Unets, student: Weights, target: Option<Weights>) -> Self {
         Trained {
             form: match unets.architectures.adapters() {
                 Some(set) => Form::Adapters(set.clone()),
                 None => Form::Whole(unets.unet().config().to_json()),
             },
-            student: shared(&unets.student),
-            target: unets.target.as_ref().map(shared),
+            student,
+            target,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::checkpoint::State;
 use crate::config::OnSaveError;
 use crate::error::{Left, TrainError};
 use crate::observer::{Event, Observer};
+use crate::saved::Trained;
 use crate::saver::{Job, Place, Saved, save_in_line};
 use crate::snapshot::Snapshot;
 use crate::trainer::Run;
@@ -34,10 +35,9 @@ impl Run {
         self.take_note_of(earlier, observer)?;
         self.tried_step = Some(self.step);
         self.collect_places()?;
-        if !self.leads() {
+        let Some(tensors) = self.snapshot()? else {
             return Ok(());
-        }
-        let tensors = Snapshot::shared(&self.unets, &self.updater.optimizer);
+        };
         let saved = self.saver.save(self.job(), &tensors);
         self.take_note_of(saved, observer)
     }
@@ -52,13 +52,13 @@ impl Run {
     pub(crate) fn checkpoint_now(&mut self, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
         self.read_pending(observer)?;
         self.collect_places()?;
-        if !self.leads() {
+        let Some(tensors) = self.snapshot()? else {
             return Ok(self
                 .config
                 .run
                 .output_dir
                 .join(format!("checkpoint-{}", self.step)));
-        }
+        };
         if let Some(earlier) = self.saver.wait() {
             // This one is tried in any case.
             let step = earlier.step;
@@ -71,7 +71,6 @@ impl Run {
         {
             return Ok(path.clone());
         }
-        let tensors = Snapshot::shared(&self.unets, &self.updater.optimizer);
         let saved = save_in_line(self.job(), &tensors);
         match self.record(saved, observer)? {
             Outcome::Saved(path) => Ok(path),
@@ -94,6 +93,24 @@ impl Run {
             None => vec![self.place.clone()],
         };
         Ok(())
+    }
+
+    /// The tensors of a checkpoint, for whoever writes it. Ranks that have shares hand them in.
+    fn snapshot(&mut self) -> Result<Option<Snapshot>, TrainError> {
+        let (unets, optimizer) = (&self.unets, &self.updater.optimizer);
+        match &mut self.team {
+            Some(team) if optimizer.share().is_part() => team.snapshot(unets, optimizer),
+            _ => Ok(self.leads().then(|| Snapshot::shared(unets, optimizer))),
+        }
+    }
+
+    /// What is trained, for whoever writes it. Ranks that have shares hand them in.
+    pub(crate) fn trained(&mut self) -> Result<Option<Trained>, TrainError> {
+        let (unets, optimizer) = (&self.unets, &self.updater.optimizer);
+        match &mut self.team {
+            Some(team) if optimizer.share().is_part() => team.trained(unets, optimizer),
+            _ => Ok(self.leads().then(|| Trained::of(unets))),
+        }
     }
 
     /// Before the run ends with `error`: where data gave out, what has been done so far is sound and is kept. One of

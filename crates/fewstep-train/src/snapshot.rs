@@ -33,6 +33,11 @@ impl Snapshot {
         }
     }
 
+    /// Tensors that were put together from shares.
+    pub(crate) fn joined(trained: Trained, optimizer: Vec<(String, Tensor)>) -> Self {
+        Snapshot { trained, optimizer }
+    }
+
     /// A copy of all tensors on the host.
     ///
     /// # Errors

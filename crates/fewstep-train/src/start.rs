@@ -7,13 +7,13 @@ use fewstep_models::schedule::{NoiseSchedule, SchedulerConfig};
 use fewstep_models::unet::Recomputed;
 use fewstep_models::weights::Folder;
 use serde_json::json;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::beginning::{self, Beginning};
 use crate::cache::Cache;
 use crate::checkpoint::{Checkpoint, Found, State};
 use crate::conditioning::Conditioner;
-use crate::config::{Config, GradientCheckpointing, MixedPrecision};
+use crate::config::{Config, GradientCheckpointing, MixedPrecision, Zero};
 use crate::data::data_config;
 use crate::draw::Draws;
 use crate::error::TrainError;
@@ -55,6 +55,9 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Opened, TrainError> {
         config.validate()?;
+        if config.optimizer.zero == Zero::One && !config.is_sharded() {
+            observer.event(&Event::NothingToShare);
+        }
         let device = device::resolve(&config.run)?;
         let kind = config.run.mixed_precision.kind();
         let total_steps = config.training_steps()?;
@@ -111,12 +114,13 @@ impl Run {
         if let Some(recomputed) = chosen {
             unets.recompute(recomputed);
         }
-        let updater = updater(&unets, config, (state, checkpoint.as_ref()), total_steps)?;
-        let team = ranks.map(|mut ranks| {
-            ranks.share(&unets, &updater.optimizer)?;
-            Team::new(ranks, &unets, stop)
-        });
-        let team = team.transpose()?;
+        let (updater, stored) = updater(&unets, config, (state, checkpoint.as_ref()), total_steps)?;
+        if let Some(ranks) = &mut ranks {
+            ranks.share(&unets, &updater.optimizer, state.is_some(), &stored)?;
+        }
+        drop(stored);
+        unets.keep(updater.optimizer.share());
+        let team = ranks.map(|ranks| Team::new(ranks, &unets, stop)).transpose()?;
 
         let metrics = match &folder {
             Some(_) => records(config, state.zip(checkpoint.as_ref()), &data)?,
@@ -188,7 +192,7 @@ fn outlook(
     observer: &mut dyn Observer,
 ) -> Result<Option<Recomputed>, TrainError> {
     let choosing = config.run.gradient_checkpointing == GradientCheckpointing::Auto;
-    let (plan, recomputed) = match plan::choose(config, device, plan::capacity(device)) {
+    let (plan, recomputed) = match plan::choose(config, device, plan::capacity(device, config)) {
         Ok(both) => both,
         Err(error) if choosing => return Err(error),
         // What is wrong with the model, its loading will say.
@@ -231,19 +235,21 @@ fn unets(
     Unets::new(architectures, &teacher, config, (student, target), kind)
 }
 
+/// The optimiser, and its whole state as a checkpoint has it, for ranks that have shares of it.
 fn updater(
     unets: &Unets,
     config: &Config,
     (state, checkpoint): (Option<&State>, Option<&Checkpoint>),
     total_steps: u64,
-) -> Result<Updater, TrainError> {
+) -> Result<(Updater, Vec<Tensor>), TrainError> {
     let stored = state.and_then(|state| state.scaler.clone());
     let scaler = (config.run.mixed_precision == MixedPrecision::Fp16).then(|| stored.unwrap_or_default());
     let mut updater = Updater::new(&unets.student, config, total_steps, scaler)?;
-    if let Some(checkpoint) = checkpoint {
-        updater.optimizer.load(&checkpoint.optimizer())?;
-    }
-    Ok(updater)
+    let stored = match checkpoint {
+        Some(checkpoint) => updater.optimizer.load(&checkpoint.optimizer())?,
+        None => Vec::new(),
+    };
+    Ok((updater, stored))
 }
 
 /// Writes the resolved options, and opens the metrics to go on after the checkpoint.

@@ -15,6 +15,7 @@ use crate::draw;
 use crate::error::TrainError;
 use crate::networks::{Branch, Networks};
 use crate::precision::Mastered;
+use crate::share::Share;
 
 /// The parameter that a student has and an ordinary teacher lacks: `[block_out_channels[0], D]`, without a
 /// bias, added to the timestep's sinusoid.
@@ -213,6 +214,14 @@ impl Unets {
     /// Computes these pieces of the student again in backward passes, and no others.
     pub(crate) fn recompute(&mut self, recomputed: Recomputed) {
         self.recomputed = recomputed;
+    }
+
+    /// Lets go what other ranks keep.
+    pub(crate) fn keep(&mut self, share: &Share) {
+        self.student.keep(share);
+        if let Some(target) = &mut self.target {
+            target.keep(share);
+        }
     }
 
     /// The student's and the target's network.

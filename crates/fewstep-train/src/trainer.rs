@@ -22,7 +22,6 @@ use crate::observer::{Ending, Event, Observer, Report, Skip};
 use crate::profile::Profile;
 use crate::profile_table::STEP;
 use crate::ranks::{Numbers, Ranks, Team};
-use crate::saved::Trained;
 use crate::saver::Saver;
 use crate::signals::Stop;
 use crate::skipped::Skipped;
@@ -53,6 +52,7 @@ pub fn run_as(
 ) -> Result<Report, TrainError> {
     let mut config = config.clone();
     config.part = ranks.part();
+    config.others_here = ranks.seat().local_ranks.saturating_sub(1);
     config.run.device = device::of_rank(&config.run, ranks.seat().local_rank)?;
     let herald = ranks.herald()?;
     train(&config, Some(ranks), stop, observer)
@@ -194,6 +194,10 @@ impl Run {
             self.step,
         )?;
         drop(updating);
+        if let (Some(team), Update::Launched { .. }) = (&mut self.team, &update) {
+            let _span = span(c"give updates to ranks");
+            team.spread(&self.unets, &self.updater.optimizer)?;
+        }
         match update {
             Update::Launched { grad_norm, lr, .. } => {
                 self.step += 1;
@@ -324,9 +328,9 @@ impl Run {
     /// Writes what the run leaves. A checkpoint that cannot be written does not keep the results from being tried.
     fn finish(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let checkpoint = self.last_checkpoint(observer);
-        if !self.leads() {
+        let Some(trained) = self.trained()? else {
             return checkpoint;
-        }
+        };
         let finished = Finished {
             steps: self.step,
             samples: self.samples(),
@@ -334,7 +338,6 @@ impl Run {
             dropped: self.drops(),
             config: self.identity.clone(),
         };
-        let trained = Trained::of(&self.unets);
         output::write(&self.config, &trained, &self.scheduler, &finished)
             .map_err(|error| self.nothing_saved("the results".to_owned(), error))?;
         checkpoint.map_err(|error| match error {

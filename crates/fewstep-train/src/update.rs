@@ -12,6 +12,7 @@ use crate::gradients::{Gradients, clip_factor};
 use crate::lr::LearningRate;
 use crate::optimizer::AdamW;
 use crate::precision::{LossScaler, Mastered};
+use crate::share::Share;
 
 /// What became of an update.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub struct Updater {
 }
 
 impl Updater {
-    /// A fresh optimiser for the student.
+    /// A fresh optimiser for the student, or for this rank's share of it.
     pub fn new(
         student: &Mastered,
         config: &Config,
@@ -52,7 +53,11 @@ impl Updater {
         scaler: Option<LossScaler>,
     ) -> Result<Self, TrainError> {
         Ok(Updater {
-            optimizer: AdamW::new(student.master(), &config.optimizer)?,
+            optimizer: AdamW::of_share(
+                student.master(),
+                Share::of(student.master().layout(), config),
+                &config.optimizer,
+            )?,
             scaler,
             learning_rate: LearningRate::new(config, total_steps),
             max_grad_norm: config.optimizer.max_grad_norm,

@@ -24,6 +24,21 @@ impl Form {
         };
         2 * of_one
     }
+
+    /// What [`Moments::named`] gives for a parameter of this shape: names, shapes and dtypes.
+    pub fn described(self, shape: &[i64]) -> Vec<(&'static str, Vec<i64>, Kind)> {
+        let whole = |name, kind| (name, shape.to_vec(), kind);
+        let scales = |name| (name, vec![scales(shape)], Kind::Float);
+        match self {
+            Form::Full => vec![whole("exp_avg", Kind::Float), whole("exp_avg_sq", Kind::Float)],
+            Form::Blocks => vec![
+                whole("exp_avg", Kind::Uint8),
+                scales("exp_avg_absmax"),
+                whole("exp_avg_sq", Kind::Uint8),
+                scales("exp_avg_sq_absmax"),
+            ],
+        }
+    }
 }
 
 /// Both moments of a parameter.
@@ -87,13 +102,15 @@ impl Moments {
 
 impl Blocks {
     fn zeros(shape: &[i64], device: Device) -> Self {
-        let numbers: i64 = shape.iter().product();
         Blocks {
             codes: Tensor::zeros(shape, (Kind::Uint8, device)),
-            absmax: Tensor::zeros(
-                [numbers.unsigned_abs().div_ceil(BLOCK as u64) as i64],
-                (Kind::Float, device),
-            ),
+            absmax: Tensor::zeros([scales(shape)], (Kind::Float, device)),
         }
     }
+}
+
+/// How many scales the numbers of a parameter of this shape have.
+fn scales(shape: &[i64]) -> i64 {
+    let numbers: i64 = shape.iter().product();
+    numbers.unsigned_abs().div_ceil(BLOCK as u64) as i64
 }

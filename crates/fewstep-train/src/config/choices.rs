@@ -72,6 +72,14 @@ choices! {
         Bf16 = "bf16",
     }
 
+    /// What of a run's state is spread over its ranks instead of being kept by each.
+    Zero {
+        /// Nothing.
+        Off = "0",
+        /// The first stage: what the optimiser keeps, and what only it needs.
+        One = "1",
+    }
+
     /// What a checkpoint that cannot be saved does to the run.
     OnSaveError {
         /// It ends the run.

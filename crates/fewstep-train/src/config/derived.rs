@@ -7,7 +7,7 @@ use fewstep_data::secrets::mask;
 use fewstep_models::pipeline::Family;
 use fewstep_models::weights::Folder;
 
-use super::{Config, ConfigError, DataConfig, LoraConfig, LrSchedule, Method};
+use super::{Config, ConfigError, DataConfig, LoraConfig, LrSchedule, Method, Zero};
 
 /// The learning rate of a whole UNet, unless one is given.
 const FULL_LEARNING_RATE: f64 = 1e-6;
@@ -134,6 +134,11 @@ impl Config {
         let micro_batches = samples.div_ceil(batch * threads) * threads;
         let steps = micro_batches.div_ceil(u64::from(self.optimizer.gradient_accumulation_steps));
         Ok(data.num_train_epochs.saturating_mul(steps))
+    }
+
+    /// Whether ranks keep only their shares of the optimiser's state.
+    pub fn is_sharded(&self) -> bool {
+        self.optimizer.zero == Zero::One && self.part.ranks > 1
     }
 
     /// Samples in one optimiser step, of all ranks.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use choices::{
     CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
-    OnSaveError, ProfiledSteps,
+    OnSaveError, ProfiledSteps, Zero,
 };
 pub use later::{LATER, LaterFlag};
 pub use sections::{

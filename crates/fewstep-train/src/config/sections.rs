@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::choices::{
     CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
-    OnSaveError, ProfiledSteps,
+    OnSaveError, ProfiledSteps, Zero,
 };
 use super::value::{FlagKind, FlagType, FlagValue};
 
@@ -65,6 +65,9 @@ macro_rules! sections {
             /// Which rank of how many this process is. No option: whoever starts the ranks says it.
             #[serde(skip)]
             pub part: Part,
+            /// How many other ranks share this machine. No option either.
+            #[serde(skip)]
+            pub others_here: u32,
         }
 
         impl Config {
@@ -289,6 +292,11 @@ sections! {
         /// Keep AdamW's two moments in 8 bits a number instead of 32, as bitsandbytes does: 256 numbers share a scale,
         /// and parameters of fewer than 4096 numbers keep 32 bits. It saves 6 bytes for every trained number.
         use_8bit_adam: bool = false,
+        /// 1 spreads the optimiser over the ranks, as the first stage of ZeRO does: each keeps the moments of its share
+        /// of the parameters, in 16-bit runs their f32 masters and moving averages too, and gives the others what it
+        /// has updated. It changes no bit of the result, saves memory, and takes some more traffic after each update.
+        /// Checkpoints do not depend on it. One rank has nobody to share with, and says so.
+        zero: Zero = Zero::Off,
         /// The gradient is scaled down to this global L2 norm where it is larger.
         max_grad_norm: f64 = 1.0,
     }

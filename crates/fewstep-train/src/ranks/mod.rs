@@ -1,11 +1,14 @@
 //! Several processes that train one student together: who they are (`seat`), how they meet and agree, how gradients are
-//! summed (`reducer`), how one is found that is gone (`watch`), and what of a run they share (`together`).
+//! summed (`reducer`), how one is found that is gone (`watch`), how tensors go from one to the others (`parcels`), and what of a
+//! run they do together (`together`) and keep by shares (`shares`).
 //!
 //! Every wait for another rank looks at the watch, so that none outlasts a rank that is gone.
 
 mod error;
+mod parcels;
 mod reducer;
 mod seat;
+mod shares;
 mod together;
 mod watch;
 
@@ -13,14 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fewstep_data::Part;
+use libtorch_ext::TorchError;
 use libtorch_ext::group::{Group, Member, Network, Patience, Waited, Work};
 use libtorch_ext::store::{Store, StoreError};
-use libtorch_ext::{NoGrad, TorchError};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use crate::error::TrainError;
 
 pub use error::RanksError;
+pub(crate) use parcels::bytes_at_most as parcels_bytes;
 pub(crate) use reducer::Reducer;
 pub use seat::{Seat, Server};
 pub(crate) use together::{Entered, Numbers, Team};
@@ -184,23 +188,6 @@ impl Ranks {
         self.group
             .as_mut()
             .ok_or_else(|| TorchError::new("the ranks' devices are not connected").into())
-    }
-
-    /// Gives everybody what rank 0 has in these tensors.
-    ///
-    /// # Errors
-    /// A rank that is gone.
-    pub(crate) fn copy_from_first<'a>(
-        &mut self,
-        tensors: impl Iterator<Item = &'a Tensor>,
-    ) -> Result<(), RanksError> {
-        let _no_grad = NoGrad::new();
-        for tensor in tensors {
-            let work = self.group()?.broadcast(tensor, 0);
-            let work = work.map_err(|error| self.sentinel.culprit(error.text()))?;
-            self.wait(&work)?;
-        }
-        Ok(())
     }
 
     /// Waits for an operation between all ranks.

@@ -17,6 +17,8 @@ pub struct Seat {
     pub ranks: u32,
     /// Its number among those of this machine.
     pub local_rank: u32,
+    /// How many are on this machine.
+    pub local_ranks: u32,
     /// The machine where the ranks find one another.
     pub host: String,
     /// The port there.
@@ -41,18 +43,21 @@ struct Names {
     rank: &'static str,
     ranks: &'static [&'static str],
     local_rank: &'static str,
+    local_ranks: &'static str,
 }
 
 const TORCHRUN: Names = Names {
     rank: "RANK",
     ranks: &["WORLD_SIZE"],
     local_rank: "LOCAL_RANK",
+    local_ranks: "LOCAL_WORLD_SIZE",
 };
 
 const OPEN_MPI: Names = Names {
     rank: "OMPI_COMM_WORLD_RANK",
     ranks: &["OMPI_COMM_WORLD_SIZE"],
     local_rank: "OMPI_COMM_WORLD_LOCAL_RANK",
+    local_ranks: "OMPI_COMM_WORLD_LOCAL_SIZE",
 };
 
 /// The number of tasks of the step, which may be fewer than the job's.
@@ -60,12 +65,14 @@ const SLURM: Names = Names {
     rank: "SLURM_PROCID",
     ranks: &["SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"],
     local_rank: "SLURM_LOCALID",
+    local_ranks: "SLURM_STEP_TASKS_PER_NODE",
 };
 
 const PMI: Names = Names {
     rank: "PMI_RANK",
     ranks: &["PMI_SIZE"],
     local_rank: "MPI_LOCALRANKID",
+    local_ranks: "MPI_LOCALNRANKS",
 };
 
 /// The environment.
@@ -127,6 +134,9 @@ impl Seat {
             rank,
             ranks,
             local_rank,
+            local_ranks: get(names.local_ranks)
+                .and_then(|word| of_machine(&word, get("SLURM_NODEID").as_deref()))
+                .unwrap_or(1),
             host: host(get)?,
             port: port(get)?,
             server: if served { Server::Starter } else { Server::Rank0 },
@@ -169,6 +179,23 @@ fn host(get: Get) -> Result<String, RanksError> {
                 .to_owned(),
         )),
     }
+}
+
+/// The number for this machine: a number, or in SLURM's list, where `4(x2),1` is two machines of 4 and one of 1, the one
+/// at the place of this machine. None where that is not to be known: it is only for plans.
+fn of_machine(list: &str, place: Option<&str>) -> Option<u32> {
+    let mut place: u32 = place.map_or(Some(0), |place| place.parse().ok())?;
+    for part in list.split(',') {
+        let (number, times) = match part.split_once("(x") {
+            Some((number, times)) => (number, times.strip_suffix(')')?.parse().ok()?),
+            None => (part, 1),
+        };
+        match place.checked_sub(times) {
+            Some(rest) => place = rest,
+            None => return number.parse().ok().filter(|number| *number > 0),
+        }
+    }
+    None
 }
 
 /// The first machine of SLURM's list: `node[003-007,9],other` begins with `node003`.
@@ -219,11 +246,16 @@ mod tests {
             rank,
             ranks,
             local_rank,
+            local_ranks: 1,
             host: host.to_owned(),
             port,
             server: Server::Rank0,
             attempt: String::new(),
         }
+    }
+
+    fn beside(local_ranks: u32, seat: Seat) -> Seat {
+        Seat { local_ranks, ..seat }
     }
 
     #[test]
@@ -236,7 +268,7 @@ mod tests {
             ("MASTER_ADDR", "node7"),
             ("MASTER_PORT", "4711"),
         ];
-        assert_eq!(seat(&words), Ok(Some(at(5, 8, 1, "node7", 4711))));
+        assert_eq!(seat(&words), Ok(Some(beside(4, at(5, 8, 1, "node7", 4711)))));
         let served = [
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
             ("TORCHELASTIC_RESTART_COUNT", "2"),
@@ -254,6 +286,8 @@ mod tests {
             ("SLURM_LOCALID", "1"),
             ("SLURM_JOB_NODELIST", "gpu[003-007,9]-a,login"),
             ("SLURM_JOB_ID", "1234567"),
+            ("SLURM_STEP_TASKS_PER_NODE", "2(x1),1,1"),
+            ("SLURM_NODEID", "1"),
         ];
         // The batch script itself.
         assert_eq!(seat(&slurm), Ok(None));
@@ -266,10 +300,25 @@ mod tests {
             ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
             ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
         ];
-        assert_eq!(seat(&mpi), Ok(Some(at(1, 2, 1, "127.0.0.1", 29500))));
+        assert_eq!(seat(&mpi), Ok(Some(beside(2, at(1, 2, 1, "127.0.0.1", 29500)))));
         assert_eq!(seat(&[&step[..], &mpi].concat()).unwrap().unwrap().rank, 1);
         let pmi = [("PMI_RANK", "1"), ("PMI_SIZE", "3"), ("MASTER_ADDR", "a")];
         assert_eq!(seat(&pmi), Ok(Some(at(1, 3, 0, "a", 29500))));
+    }
+
+    #[test]
+    fn ranks_of_a_machine_are_counted() {
+        for (list, place, count) in [
+            ("8", None, Some(8)),
+            ("4(x2),1", Some("0"), Some(4)),
+            ("4(x2),1", Some("1"), Some(4)),
+            ("4(x2),1", Some("2"), Some(1)),
+            ("4(x2),1", Some("3"), None),
+            ("4(y2)", None, None),
+            ("0", None, None),
+        ] {
+            assert_eq!(of_machine(list, place), count, "{list} {place:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::checkpoint::State;
 use crate::config::Config;
 use crate::error::TrainError;
 use crate::observer::{Ending, Report};
-use crate::optimizer::AdamW;
 use crate::signals::Stop;
 use crate::skipped::Skipped;
 use crate::student::Unets;
@@ -124,36 +123,6 @@ impl Ranks {
         let unreadable =
             |error: serde_json::Error| TorchError::new(&format!("rank 0 is not understood: {error}"));
         Ok(serde_json::from_slice(&value).map_err(unreadable)?)
-    }
-
-    /// Gives all ranks rank 0's student, average and optimiser.
-    ///
-    /// # Errors
-    /// A rank that is gone.
-    pub(crate) fn share(&mut self, unets: &Unets, optimizer: &AdamW) -> Result<(), TrainError> {
-        let state: Vec<Tensor> = optimizer
-            .named_state()
-            .into_iter()
-            .map(|(_, tensor)| tensor)
-            .collect();
-        let target = unets
-            .target
-            .as_ref()
-            .map_or(&[][..], |target| target.master().tensors());
-        self.copy_from_first(
-            unets
-                .student
-                .master()
-                .tensors()
-                .iter()
-                .chain(target)
-                .chain(&state),
-        )?;
-        unets.student.refresh()?;
-        match &unets.target {
-            Some(target) => target.refresh(),
-            None => Ok(()),
-        }
     }
 
     /// Collects the places of all ranks in the data, rank 0's first. Other ranks than that get none.

@@ -30,6 +30,7 @@ fn seat(rank: u32, ranks: u32, port: u16) -> Seat {
         rank,
         ranks,
         local_rank: rank,
+        local_ranks: ranks,
         host: "127.0.0.1".to_owned(),
         port,
         server: Server::Rank0,
@@ -302,6 +303,83 @@ fn another_number_of_ranks_goes_on_with_the_next_epoch() {
             }
         }
     }
+}
+
+/// Runs so many ranks to their end.
+fn finish(ranks: usize, config: &Config) {
+    match ranks {
+        1 => assert_eq!(train(config).ending, Ending::Finished),
+        _ => {
+            for (outcome, _) in run_ranks(vec![config.clone(); ranks]) {
+                assert_eq!(outcome.unwrap().ending, Ending::Finished);
+            }
+        }
+    }
+}
+
+/// Runs whose ranks have shares of the state leave the very bits of runs whose ranks have it whole, and go on from one
+/// another's checkpoints, whatever the number of ranks.
+fn shares_change_nothing(ranks: usize, then: &[usize], flags: &[(&str, &str)], files: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let same = |a: &str, b: &str, step: u32| {
+        let file = format!("checkpoint-{step}/optimizer.safetensors");
+        let checkpoint = files.iter().map(|name| format!("checkpoint-{step}/{name}"));
+        let results = files.iter().map(|name| (*name).to_owned());
+        for file in checkpoint.chain([file]).chain(results) {
+            same_tensors(
+                &folder.path().join(a).join(&file),
+                &folder.path().join(b).join(&file),
+            );
+        }
+        assert_eq!(
+            losses(&folder.path().join(a)),
+            losses(&folder.path().join(b)),
+            "{a} {b}"
+        );
+    };
+    let config = |name: &str, steps: &str, zero: &str| {
+        let mut all = vec![
+            ("train_batch_size", "1"),
+            ("checkpointing_steps", "1"),
+            ("max_train_steps", steps),
+            ("zero", zero),
+        ];
+        all.extend(flags);
+        options(&folder.path().join(name), &all)
+    };
+    let copy = |from: &str, to: &str| {
+        let status = std::process::Command::new("cp")
+            .arg("-r")
+            .args([from, to].map(|name| folder.path().join(name)))
+            .status();
+        assert!(status.unwrap().success());
+    };
+    finish(ranks, &config("whole", "2", "0"));
+    finish(ranks, &config("shares", "2", "1"));
+    same("whole", "shares", 2);
+    for &then in then {
+        let [a, b] = ["whole", "shares"].map(|name| format!("{name} then {then}"));
+        copy("whole", &a);
+        copy("shares", &b);
+        finish(then, &config(&a, "4", "0"));
+        finish(then, &config(&b, "4", "1"));
+        same(&a, &b, 4);
+    }
+}
+
+#[test]
+fn shares_of_the_state_change_no_bit_and_no_checkpoint() {
+    let bf16 = [("mixed_precision", "bf16"), ("gradient_accumulation_steps", "2")];
+    shares_change_nothing(2, &[2, 3, 1], &bf16, &WHOLE);
+    let eight_bits = [("use_8bit_adam", "")];
+    shares_change_nothing(3, &[2], &eight_bits, &WHOLE);
+    let adapters = [
+        ("lora_rank", "32"),
+        ("ema_decay", "0.9"),
+        ("use_8bit_adam", ""),
+        ("mixed_precision", "bf16"),
+    ];
+    shares_change_nothing(3, &[2], &adapters, &[ADAPTERS, AVERAGED_ADAPTERS]);
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use fewstep_data::Part;
-use fewstep_train::config::{Config, Method};
+use fewstep_train::config::{Config, Method, Zero};
 use fewstep_train::{
     Checkpointed, Ending, Event, MemoryPlan, Observer, Profiled, Report, Skip, Skipped, Start, StepMetrics,
     Stop, TooMuch,
@@ -65,7 +64,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if !is_first {
             return Ok(ExitCode::SUCCESS);
         }
-        config.part = seat.map_or(Part::WHOLE, |seat| seat.part());
+        if let Some(seat) = seat {
+            config.part = seat.part();
+            config.others_here = seat.local_ranks.saturating_sub(1);
+        }
+        if config.optimizer.zero == Zero::One && !config.is_sharded() {
+            terminal::note(&describe(&Event::NothingToShare));
+        }
         let plan = fewstep_train::plan(&config)?;
         terminal::result(&format!("{}\n{}", config.to_toml()?, comment(&plan)));
         if let Some(too_much) = TooMuch::of(&plan, &config) {
@@ -129,6 +134,13 @@ fn comment(plan: &MemoryPlan) -> String {
     text += &row("kept by the allocator, unused", plan.not_reused);
     text += "# planned peak:\n";
     text += &row(&format!("of a step, on {:?}", plan.device), plan.peak());
+    if plan.ranks_here > 1 {
+        let ranks = u64::from(plan.ranks_here);
+        text += &row(
+            &format!("of the {ranks} ranks on this machine"),
+            ranks * plan.peak(),
+        );
+    }
     if plan.checkpoint_copy > 0 {
         text += &row("and a copy for checkpoints, on the host", plan.checkpoint_copy);
     }
@@ -235,6 +247,10 @@ fn describe(event: &Event) -> String {
         }
         Event::Checkpointing(checkpointed) => checkpointing(*checkpointed),
         Event::TooMuch(too_much) => format!("warning: {too_much}"),
+        Event::NothingToShare => {
+            "--zero 1 does nothing here: there is one rank, which keeps all of the optimiser's state"
+                .to_owned()
+        }
         Event::Cache(estimate) => estimate.to_string(),
         Event::Profiled(profiled) => profile(profiled),
         Event::CacheNote(note) => format!("warning: {note}"),

@@ -276,12 +276,37 @@ fn a_run_that_does_not_start_leaves_no_folder() {
 fn a_dry_run_prints_a_configuration_and_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("run");
-    let ran = fewstep(line(
-        &out,
-        &["--max_train_steps=7", "--dry-run", "--mixed-precision", "bf16"],
-    ))
-    .ok();
+    let flags = [
+        "--max_train_steps=7",
+        "--dry-run",
+        "--mixed-precision",
+        "bf16",
+        "--zero=1",
+    ];
+    let ran = fewstep(line(&out, &flags)).ok();
     assert!(!out.exists());
+    assert!(
+        ran.stderr.contains("--zero 1 does nothing here"),
+        "{}",
+        ran.stderr
+    );
+    let mut of_two = command(line(&out, &flags));
+    let ranks = [
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("LOCAL_WORLD_SIZE", "2"),
+        ("MASTER_ADDR", "localhost"),
+    ];
+    let of_two = Ran::from(of_two.envs(ranks).output().unwrap()).ok();
+    for said in [
+        "AdamW's two moments, a share",
+        "gradients, f32, in buckets",
+        "of the 2 ranks on this machine",
+        "of 4 samples",
+    ] {
+        assert!(of_two.stdout.contains(said), "{}", of_two.stdout);
+    }
+    assert_eq!(of_two.stderr, "");
     assert!(
         ran.stdout.contains("# 7 optimiser steps of 2 samples"),
         "{}",
