@@ -5,7 +5,7 @@ use fewstep_data::LatentsOf;
 use fewstep_data::cache::Key;
 use fewstep_draw::Purpose;
 use fewstep_models::params::Weights;
-use fewstep_models::pipeline::{Conditions, EncodedPrompts, Family, TextEncoders};
+use fewstep_models::pipeline::{Conditions, EncodedPrompts, Family, Prompts, Rgb8, TextEncoders};
 use fewstep_models::vae::{AutoencoderKl, Moments};
 use fewstep_models::weights::{Component, Folder, ModelError};
 use libtorch_ext::{NoGrad, catch, span};
@@ -25,6 +25,33 @@ pub struct Conditioner {
     device: Device,
     no_prompt: EncodedPrompts,
     cache: Option<Cache>,
+}
+
+/// The VAE while pictures are painted.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a> {
+    vae: &'a AutoencoderKl,
+    weights: Weights,
+}
+
+impl Decoder<'_> {
+    /// The pictures of latents `[B, C, h, w]`, one at a time.
+    ///
+    /// # Errors
+    /// Latents of another shape than the VAE's, or what LibTorch refuses.
+    pub(crate) fn pictures(&self, latents: &Tensor) -> Result<Vec<Rgb8>, TrainError> {
+        self.vae.check_latents(latents)?;
+        let mut pictures = Vec::new();
+        for latents in catch(|| latents.split(1, 0))? {
+            let pixels = catch(|| {
+                let _no_grad = NoGrad::new();
+                let latents = latents.to_kind(Kind::Float) / self.vae.config().scaling_factor;
+                self.vae.decode(&self.weights, &latents)
+            })?;
+            pictures.extend(Rgb8::from_pixels(&pixels)?);
+        }
+        Ok(pictures)
+    }
 }
 
 impl Conditioner {
@@ -157,6 +184,42 @@ impl Conditioner {
         Ok(catch(|| {
             moments.sample(&noise) * self.vae.0.config().scaling_factor
         })?)
+    }
+
+    /// What the UNet is told of prompts that are no training data's, for square pictures of so many pixels; without a
+    /// prompt it is told what the teacher is in training.
+    ///
+    /// # Errors
+    /// No prompts, or what LibTorch refuses.
+    pub(crate) fn prompts(&self, prompts: &[String], resolution: u32) -> Result<Prompts, TrainError> {
+        // One at a time: they take no more memory than captions do.
+        let each = prompts.iter().map(|prompt| self.text_encoders.encode(&[prompt]));
+        let each = each.collect::<Result<Vec<_>, _>>()?;
+        let side = resolution as f32;
+        Ok(catch(|| {
+            let time_ids = Tensor::from_slice(&[side, side, 0.0, 0.0, side, side]).view([1, 6]);
+            let time_ids = time_ids.to_device(self.device);
+            let told = |encoded: EncodedPrompts| encoded.to_kind(Kind::Float).with_sizes(&time_ids);
+            Prompts {
+                cond: told(EncodedPrompts::cat(&each)),
+                uncond: Some(told(self.no_prompt.to_kind(Kind::Float))),
+            }
+        })?)
+    }
+
+    /// The VAE, to decode with: in f32, for 16 bits are too few for a picture's 256 levels.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub(crate) fn decoder(&self) -> Result<Decoder<'_>, TrainError> {
+        let (vae, weights) = &self.vae;
+        let weights = catch(|| weights.map(|tensor| tensor.to_kind(Kind::Float)))?;
+        Ok(Decoder { vae, weights })
+    }
+
+    /// The VAE itself.
+    pub(crate) fn vae(&self) -> &AutoencoderKl {
+        &self.vae.0
     }
 
     /// The cache, if there is one.

@@ -11,6 +11,7 @@ use libtorch_ext::TorchError;
 use crate::config::{ConfigError, OnNan};
 use crate::not_finite::NotFinite;
 use crate::out_of_memory::OutOfMemory;
+use crate::picture::PictureError;
 use crate::ranks::RanksError;
 
 /// Why a run did not start, or ended early.
@@ -37,6 +38,9 @@ pub enum TrainError {
     /// Ranks that do not train together, or one that is gone.
     #[error(transparent)]
     Ranks(#[from] RanksError),
+    /// A picture could not be written.
+    #[error(transparent)]
+    Picture(Box<PictureError>),
     /// The operating system refused.
     #[error("could not {doing} {}: {source}", path.display())]
     Io {
@@ -227,6 +231,12 @@ impl std::fmt::Display for Left {
                 folder.display()
             ),
         }
+    }
+}
+
+impl From<PictureError> for TrainError {
+    fn from(error: PictureError) -> Self {
+        TrainError::Picture(Box::new(error))
     }
 }
 

@@ -43,10 +43,15 @@ const EIGHT_BITS: &str = "use_8bit_adam";
 /// The options that make a run what it is, as words by name. One that is not set has no word.
 pub(crate) fn of(config: &Config) -> BTreeMap<String, String> {
     let mut words = config.shown().words();
-    words.retain(|name, _| !FREE.contains(&name.as_str()));
+    words.retain(|name, _| !FREE.contains(&name.as_str()) && !only_looks(name));
     // Older checkpoints, which know nothing of it, were made without.
     words.retain(|name, word| name != EIGHT_BITS || word != "false");
     words
+}
+
+/// Whether an option says only what is shown of the run.
+fn only_looks(name: &str) -> bool {
+    name.starts_with("validation_") || name == "num_validation_images"
 }
 
 /// Whether a run of these words keeps the optimiser's moments in 8 bits.

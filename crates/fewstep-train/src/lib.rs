@@ -2,7 +2,7 @@
 //!
 //! [`Config`] says what a run is, [`run`] does it, an [`Observer`] watches, and a [`Stop`] ends it early.
 //! [`step`] is the algorithm; [`trainer`] is the loop around it. [`replay`] does one step from given tensors.
-//! The crate paints no pictures and prints nothing.
+//! It prints nothing.
 
 #![warn(missing_docs)]
 
@@ -56,6 +56,10 @@ mod saved;
 mod saver;
 mod saving;
 mod snapshot;
+
+pub mod picture;
+mod validating;
+mod validation;
 
 mod observer;
 pub mod ranks;

@@ -7,7 +7,7 @@ use fewstep_models::lora::{DIFFUSERS_FILE, KOHYA_FILE};
 use crate::config::{Config, Method};
 
 /// The model card of a run of `steps` optimiser steps over `samples` samples.
-pub(crate) fn model_card(config: &Config, steps: u64, samples: u64) -> String {
+pub(crate) fn model_card(config: &Config, steps: u64, samples: u64, pictures: Option<&str>) -> String {
     let teacher = match &config.model.pretrained_teacher_model {
         Some(path) => path.display().to_string(),
         None => String::new(),
@@ -25,8 +25,32 @@ pub(crate) fn model_card(config: &Config, steps: u64, samples: u64) -> String {
     };
     format!(
         "---\nlibrary_name: diffusers\ntags:\n- latent-consistency-model\n- text-to-image\n{tags}---\n\n\
-         # {title}\n\n{what}\n\n{}\nAll settings are in `config.toml`.\n\n## Use it\n\n{uses}",
+         # {title}\n\n{what}\n\n{}{}\nAll settings are in `config.toml`.\n\n## Use it\n\n{uses}",
+        pictures.map_or_else(String::new, |path| shown(config, path)),
         settings(config, steps, samples)
+    )
+}
+
+/// The latest validation pictures, and what is to be seen on them.
+fn shown(config: &Config, path: &str) -> String {
+    let validation = &config.validation;
+    let mut columns = vec![format!(
+        "the student in {} steps",
+        validation.validation_inference_steps
+    )];
+    if validation.validation_teacher_steps > 0 {
+        let steps = validation.validation_teacher_steps;
+        columns.insert(0, format!("the teacher in {steps} steps"));
+    }
+    if config.ema_decay().is_some() {
+        columns.push("the student's moving average".to_owned());
+    }
+    // The file was read when the run began.
+    let prompts = config.validation_prompts().unwrap_or_default();
+    let rows: String = prompts.iter().map(|prompt| format!("- {prompt}\n")).collect();
+    format!(
+        "![validation pictures]({path})\n\nFrom left to right: {}; from top to bottom:\n\n{rows}\n",
+        columns.join(", ")
     )
 }
 

@@ -82,6 +82,20 @@ pub enum Event {
     NothingToShare,
     /// The run keeps latents and embeddings in a cache.
     Cache(Estimate),
+    /// Validation pictures are painted.
+    Validated {
+        /// After which step.
+        step: u64,
+        /// The grid of them.
+        path: PathBuf,
+    },
+    /// Validation pictures could not be painted or written, and the run goes on.
+    NotValidated {
+        /// After which step.
+        step: u64,
+        /// Why.
+        reason: String,
+    },
     /// Steps were recorded, and what was is written.
     Profiled(Box<Profiled>),
     /// Something about the cache that changes nothing of what is computed.

@@ -11,7 +11,7 @@ use crate::error::TrainError;
 use crate::finished::Finished;
 use crate::model_card::model_card;
 use crate::saved::{Folders, Trained};
-use crate::whole_folder;
+use crate::{validation, whole_folder};
 
 /// Writes the student's files, scheduler/ and README.md into the run's folder, and at last that it is `finished`.
 /// Each folder and each file is there whole or not at all.
@@ -37,7 +37,8 @@ pub(crate) fn write(
     whole_folder::put(&folder.join("scheduler"), |place| {
         Ok(write_json_atomic(&place.join("scheduler_config.json"), &lcm)?)
     })?;
-    let card = model_card(config, finished.steps, finished.samples);
+    let pictures = validation::latest(folder);
+    let card = model_card(config, finished.steps, finished.samples, pictures.as_deref());
     write_text(&folder.join("README.md"), &card)?;
     finished.write(folder, files.names())
 }

@@ -158,9 +158,11 @@ pub(crate) fn choose(
     let rehearsal = run.rehearsal();
     let pieces = run.architectures.unet().pieces();
     let frozen = run.frozen_phases()?;
+    let painting = run.painting()?;
     let mut plan = run.plan(capacity)?;
     let mut count = |recomputed: &Recomputed| -> Result<bool, TrainError> {
         run.put(&mut plan, &frozen, rehearsal.student(recomputed)?);
+        plan.phases.extend(painting.clone());
         plan.checkpointed.pieces = recomputed.len();
         Ok(plan.fits())
     };
@@ -409,6 +411,23 @@ impl<'a> Planned<'a> {
             phase("teacher", rehearsal.teacher()?),
             phase("target", rehearsal.target()?),
         ])
+    }
+
+    /// Validation pictures, where the run paints any: the UNets paint no more at once than a step asks the teacher for,
+    /// so that what counts is the VAE, in f32.
+    fn painting(&self) -> Result<Option<Phase>, TrainError> {
+        if !self.config.validates() {
+            return Ok(None);
+        }
+        let rehearsal = self.rehearsal();
+        let copy = match vae_kind(self.config, self.family) {
+            Kind::Float => 0,
+            _ => 4 * elements(self.vae.layout()),
+        };
+        Ok(Some(Phase {
+            what: "validation pictures",
+            bytes: copy + rehearsal::decoding(&self.vae, rehearsal.sizes.side, rehearsal.working)?,
+        }))
     }
 
     /// Puts the phases into the plan.

@@ -234,3 +234,24 @@ fn the_largest_models_are_planned_without_their_memory() {
     assert!(text.contains("there are 1099.5 GB for it"), "{text}");
     assert!(text.contains("To make it fit"), "{text}");
 }
+
+#[test]
+fn pictures_are_planned_where_the_run_paints_some() {
+    let painting = |flags: &[(&str, &str)]| {
+        let plan = plan(&config(flags)).unwrap();
+        let phase = plan
+            .phases
+            .iter()
+            .find(|phase| phase.what == "validation pictures");
+        phase.map(|phase| phase.bytes)
+    };
+    let often = ("validation_steps", "1");
+    assert_eq!(painting(&[]), None);
+    assert_eq!(painting(&[("validation_steps", "0")]), None);
+    // In bf16 the VAE's copy in f32 comes on top.
+    let (whole, half) = (
+        painting(&[often]),
+        painting(&[often, ("mixed_precision", "bf16")]),
+    );
+    assert!(whole > Some(0) && half > whole, "{whole:?} {half:?}");
+}

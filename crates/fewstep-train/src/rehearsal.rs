@@ -250,6 +250,16 @@ pub(crate) fn pictures(
     working.peak(&meter)
 }
 
+/// The VAE, decoding one picture's latents of so many a side, in f32.
+pub(crate) fn decoding(vae: &AutoencoderKl, side: i64, working: Working) -> Result<u64, TrainError> {
+    let weights = Weights::hollow(vae.layout(), Kind::Float)?;
+    let _no_grad = NoGrad::new();
+    let meter = Meter::of_rehearsal()?;
+    let latents = hollow(&[1, vae.config().latent_channels, side, side], Kind::Float)?;
+    let _ = catch(|| vae.decode(&weights, &latents))?;
+    working.peak(&meter)
+}
+
 /// A text encoder, reading so many captions.
 pub(crate) fn captions(
     model: &ClipTextModel,

@@ -32,6 +32,7 @@ use crate::step::Objective;
 use crate::student::{Architectures, Unets};
 use crate::trainer::Run;
 use crate::update::Updater;
+use crate::validation::{self, Validation};
 use crate::{device, fill, identity, memory, plan, saved};
 
 /// What a run's folder holds when a run is started in it.
@@ -90,6 +91,7 @@ impl Run {
         let chosen = outlook(config, device, observer)?;
         let scheduler = SchedulerConfig::load(&teacher.part("scheduler")?)?;
         let objective = Objective::new(&NoiseSchedule::new(&scheduler)?, &config.distillation, device)?;
+        let painting = validation::Settings::new(config, &scheduler)?;
         let preparer = Preparer {
             conditioner: Conditioner::load(&teacher, config, kind, device)?,
             draws: Draws::new(config),
@@ -120,6 +122,7 @@ impl Run {
         }
         drop(stored);
         unets.keep(updater.optimizer.share());
+        let validation = validation_of(painting, config, ranks.as_ref(), state)?;
         let team = ranks.map(|ranks| Team::new(ranks, &unets, stop)).transpose()?;
 
         let metrics = match &folder {
@@ -146,6 +149,7 @@ impl Run {
             places: Vec::new(),
             loader,
             preparer,
+            validation,
             metrics,
             metrics_fail: false,
             step: state.map_or(0, |state| state.step),
@@ -161,6 +165,26 @@ impl Run {
             _lock: lock,
         })))
     }
+}
+
+/// What the run paints. All ranks learn from rank 0 what an earlier process has painted already.
+fn validation_of(
+    painting: Option<validation::Settings>,
+    config: &Config,
+    ranks: Option<&Ranks>,
+    state: Option<&State>,
+) -> Result<Option<Validation>, TrainError> {
+    let (leads, step) = (config.part.rank == 0, state.map(|state| state.step));
+    if leads {
+        validation::remove_after(&config.run.output_dir, step.unwrap_or(0));
+    }
+    let Some(settings) = painting else { return Ok(None) };
+    let (mut validation, mut known) = Validation::new(settings, leads, step);
+    if let Some(ranks) = ranks {
+        known = ranks.tell("painted", leads.then_some(&known))?;
+    }
+    validation.take_note(known, step);
+    Ok(Some(validation))
 }
 
 /// The run's folder, unless the run is done; the checkpoint to go on from; and what other ranks must know of them.

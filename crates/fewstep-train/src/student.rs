@@ -224,6 +224,18 @@ impl Unets {
         }
     }
 
+    /// The student's weights to paint with, which drop nothing.
+    ///
+    /// # Errors
+    /// What LibTorch refuses.
+    pub(crate) fn painting_student(&self) -> Result<Weights, TrainError> {
+        let student = self.student.compute();
+        Ok(libtorch_ext::catch(|| match self.architectures.adapters() {
+            None => student.map(Tensor::shallow_clone),
+            Some(set) => set.attach(&self.teacher, student, Dropout::Off),
+        })?)
+    }
+
     /// The student's and the target's network.
     pub fn unet(&self) -> &UNet2DConditionModel {
         self.architectures.unet()

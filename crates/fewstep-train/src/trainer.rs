@@ -29,6 +29,8 @@ use crate::start::Opened;
 use crate::step::Objective;
 use crate::student::Unets;
 use crate::update::{Update, Updater};
+use crate::validating::Painting;
+use crate::validation::Validation;
 use crate::{cache, device, draw, out_of_memory, output};
 
 /// Distils as `config` says, from the start or from where an earlier run stopped, until it is done or `stop`
@@ -71,7 +73,11 @@ fn train(
         Opened::Run(run) => run,
     };
     while !run.is_done(observer)? {
-        if let Err(error) = run.profiled_step(observer) {
+        // First, since one that stopped after a step may not have come to it.
+        let painting = run.validate_if_due(stop, observer)?;
+        if painting == Painting::Over
+            && let Err(error) = run.profiled_step(observer)
+        {
             return Err(run.keep(error, observer));
         }
         run.take_note_of_ended_save(observer)?;
@@ -81,7 +87,7 @@ fn train(
         }
         run.checkpoint_if_due(observer)?;
     }
-    run.finish(observer)?;
+    run.finish(stop, observer)?;
     run.report(Ending::Finished)
 }
 
@@ -101,6 +107,8 @@ pub(crate) struct Run {
     /// Those of all ranks, as rank 0 last collected them.
     pub(crate) places: Vec<Cursor>,
     pub(crate) preparer: Preparer,
+    /// What it paints to be looked at, if it does.
+    pub(crate) validation: Option<Validation>,
     pub(crate) metrics: MetricsFile,
     /// Whether the last line could not be written.
     pub(crate) metrics_fail: bool,
@@ -326,8 +334,9 @@ impl Run {
     }
 
     /// Writes what the run leaves. A checkpoint that cannot be written does not keep the results from being tried.
-    fn finish(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn finish(&mut self, stop: &Stop, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let checkpoint = self.last_checkpoint(observer);
+        self.validate_if_due(stop, observer)?;
         let Some(trained) = self.trained()? else {
             return checkpoint;
         };

@@ -8,6 +8,8 @@ mod caching;
 mod common;
 #[path = "run/ranks.rs"]
 mod ranks;
+#[path = "run/validating.rs"]
+mod validating;
 
 use std::path::Path;
 use std::sync::Mutex;

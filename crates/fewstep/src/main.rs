@@ -9,7 +9,6 @@ mod commands;
 mod device;
 mod failure;
 mod lora_flags;
-mod picture;
 mod progress;
 mod ranks;
 mod terminal;

@@ -157,6 +157,7 @@ impl Config {
         config.data.max_train_steps = self.training_steps().ok();
         config.distillation.w_min = Some(self.w_range().0);
         config.distillation.ema_decay = self.ema_decay();
+        config.validation = self.validation_resolved();
         if self.method() == Method::Lora {
             config.lora = self.lora.resolved();
         }

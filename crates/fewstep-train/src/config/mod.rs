@@ -9,6 +9,7 @@ mod derived;
 mod later;
 mod sections;
 mod validate;
+mod validation;
 mod value;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use choices::{
 pub use later::{LATER, LaterFlag};
 pub use sections::{
     Config, DataConfig, DistillationConfig, Flag, LoraConfig, ModelConfig, OptimizerConfig, RunConfig,
+    ValidationConfig,
 };
 pub use value::FlagKind;
 
@@ -275,11 +277,7 @@ mod tests {
             error.to_string().contains("the nearest is --train_batch_size"),
             "{error}"
         );
-        std::fs::write(
-            &path,
-            "report_to = \"none\"\nvalidation_steps = 0\npush_to_hub = false\n",
-        )
-        .unwrap();
+        std::fs::write(&path, "report_to = \"none\"\npush_to_hub = false\n").unwrap();
         again.read_toml(&path).unwrap();
         std::fs::write(&path, "report_to = \"wandb\"\n").unwrap();
         let error = again.read_toml(&path).unwrap_err();

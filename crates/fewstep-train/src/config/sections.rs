@@ -322,4 +322,26 @@ sections! {
         /// have one only if it is given; else the target is the student itself.
         ema_decay: Option<f64> = None,
     }
+
+    /// Pictures that are painted while the run goes on, to look at.
+    validation: ValidationConfig {
+        /// Every so many optimiser steps, paint the validation prompts with the student and its moving average, beside
+        /// the teacher's pictures from the same noise, as a grid in OUT/samples. 0 paints nothing. It changes no bit of
+        /// what is trained.
+        validation_steps: u64 = 200,
+        /// What to paint; may be given several times. The name of a file stands for its lines. The reference's four
+        /// prompts unless given.
+        validation_prompts: Vec<String> = Vec::new(),
+        /// Pictures of each prompt, from each network. (The reference paints 4.)
+        num_validation_images: u32 = 1,
+        /// Steps in which student and moving average paint.
+        validation_inference_steps: u32 = 4,
+        /// Steps in which the teacher paints its pictures, once a run; 0 leaves the teacher out.
+        validation_teacher_steps: u32 = 25,
+        /// The guidance scale of the teacher and of a whole student. 7.5 unless given, 5 for SDXL, or what is nearest to
+        /// it in the trained range (w_min + 1 to w_max + 1). Adapters always paint with 1: the guidance is in them.
+        validation_guidance_scale: Option<f64> = None,
+        /// The seed of the pictures' noise; the run's unless given.
+        validation_seed: Option<u64> = None,
+    }
 }

@@ -12,6 +12,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_step()?;
         self.validate_data()?;
+        self.validate_validation()?;
         self.training_steps()?;
         Ok(())
     }
@@ -237,7 +238,7 @@ impl Config {
     }
 }
 
-fn check(flag: &str, holds: bool, reason: impl FnOnce() -> String) -> Result<(), ConfigError> {
+pub(super) fn check(flag: &str, holds: bool, reason: impl FnOnce() -> String) -> Result<(), ConfigError> {
     if holds {
         Ok(())
     } else {

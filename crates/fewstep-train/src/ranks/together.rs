@@ -4,6 +4,7 @@
 use fewstep_data::{Cause, Cursor, Drops};
 use fewstep_models::params::Weights;
 use libtorch_ext::{TorchError, catch};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
@@ -116,10 +117,22 @@ impl Ranks {
     /// # Errors
     /// Rank 0 is gone.
     pub(crate) fn enter(&self, entered: Option<&Entered>) -> Result<Entered, TrainError> {
-        if let Some(entered) = entered {
-            self.set("entered", &serde_json::to_vec(entered).unwrap_or_default())?;
+        self.tell("entered", entered)
+    }
+
+    /// Tells all under `name` what rank 0 knows, which alone gives it.
+    ///
+    /// # Errors
+    /// Rank 0 is gone.
+    pub(crate) fn tell<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        known: Option<&T>,
+    ) -> Result<T, TrainError> {
+        if let Some(known) = known {
+            self.set(name, &serde_json::to_vec(known).unwrap_or_default())?;
         }
-        let value = self.get("entered")?;
+        let value = self.get(name)?;
         let unreadable =
             |error: serde_json::Error| TorchError::new(&format!("rank 0 is not understood: {error}"));
         Ok(serde_json::from_slice(&value).map_err(unreadable)?)

@@ -39,10 +39,10 @@ fn seat(rank: u32, ranks: u32, port: u16) -> Seat {
 }
 
 /// What became of each rank, and what each was told.
-type Outcomes = Vec<(Result<Report, TrainError>, Told)>;
+pub(super) type Outcomes = Vec<(Result<Report, TrainError>, Told)>;
 
 /// Runs these ranks, with options for each.
-fn run_ranks(configs: Vec<Config>) -> Outcomes {
+pub(super) fn run_ranks(configs: Vec<Config>) -> Outcomes {
     run_with(configs, |_, ranks, config| {
         let mut told = Told::default();
         let report = run_as(ranks, config, &Stop::new(), &mut told);

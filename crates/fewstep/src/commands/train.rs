@@ -48,7 +48,7 @@ there, after a kill or a full disk from the last checkpoint that is whole. The r
 and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
-Not yet, and answered by name: trackers and validation pictures, the model hub and data sets by
+Not yet, and answered by name: trackers, the model hub and data sets by
 their hub names. Several ranks: `fewstep launch --help`.";
 
 /// Trains to the end, or until it is told to stop.
@@ -253,6 +253,10 @@ fn describe(event: &Event) -> String {
         }
         Event::Cache(estimate) => estimate.to_string(),
         Event::Profiled(profiled) => profile(profiled),
+        Event::Validated { path, .. } => format!("painted {}", path.display()),
+        Event::NotValidated { step, reason } => format!(
+            "warning: the validation pictures of step {step} could not be painted, and the run goes on: {reason}"
+        ),
         Event::CacheNote(note) => format!("warning: {note}"),
         Event::NoLock { folder, reason } => format!(
             "warning: nothing keeps another run out of {}, for its file system has no locks ({reason})",

@@ -128,7 +128,7 @@ fn the_guides_line_trains() {
     let guide = "--mixed_precision=fp16 --loss_type=huber --ema_decay=0.95 --adam_weight_decay=0.0 \
         --max_train_steps=2 --max_train_samples=4000000 --dataloader_num_workers=8 --checkpointing_steps=200 \
         --checkpoints_total_limit=10 --enable_xformers_memory_efficient_attention --seed=453645634 \
-        --gradient_accumulation_steps=1 --resume_from_checkpoint=latest --report_to=none --validation_steps=0";
+        --gradient_accumulation_steps=1 --resume_from_checkpoint=latest --report_to=none --validation_steps=200";
     let flags = guide.split_whitespace().collect::<Vec<_>>();
     fewstep(line(&out, &flags)).ok();
     assert_eq!(losses(&out).len(), 2);

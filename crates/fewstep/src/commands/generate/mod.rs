@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use fewstep_models::pipeline::{Pipeline, PipelineOptions};
 use fewstep_models::weights::Folder;
+use fewstep_train::picture::{grid, write_png};
 
 use crate::device::{self, Dtype};
 use crate::failure::Usage;
 use crate::lora_flags::LoraFlags;
-use crate::picture::{grid, write_png};
 use crate::terminal;
 use canvas::CanvasFlags;
 use sampling::{Sampling, SamplingFlags};

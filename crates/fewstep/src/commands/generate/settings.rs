@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use fewstep_models::pipeline::Rgb8;
+use fewstep_train::picture::Note;
 use serde::Serialize;
 
 use super::canvas::StrengthSteps;
 use super::{Args, Sampler};
-use crate::picture::Note;
 
 /// The settings of a grid of pictures, by the flags' names.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,7 @@ const WHITE: u8 = 255;
 
 /// The pictures in rows of `columns`, from the left, then down. All have the first one's size; a last row
 /// that is not full ends in white.
-pub(crate) fn grid(pictures: &[Rgb8], columns: usize) -> Rgb8 {
+pub fn grid(pictures: &[Rgb8], columns: usize) -> Rgb8 {
     let Some(first) = pictures.first() else {
         return Rgb8 {
             width: 0,
@@ -30,6 +30,31 @@ pub(crate) fn grid(pictures: &[Rgb8], columns: usize) -> Rgb8 {
         }
     }
     Rgb8 { width, height, bytes }
+}
+
+/// The pictures of a grid that [`grid`] made of `count` pictures in rows of `columns`; none where its sizes are no such
+/// grid's.
+pub fn cut(grid: &Rgb8, count: usize, columns: usize) -> Option<Vec<Rgb8>> {
+    let columns = columns.clamp(1, count.max(1));
+    let rows = count.div_ceil(columns);
+    let side = |whole: usize, parts: usize| {
+        let bare = (whole + GAP).checked_div(parts)?.checked_sub(GAP)?;
+        (bare > 0 && parts * (bare + GAP) == whole + GAP).then_some(bare)
+    };
+    let (width, height) = (side(grid.width, columns)?, side(grid.height, rows)?);
+    let pictures = (0..count).map(|i| {
+        let (top, left) = (i / columns * (height + GAP), i % columns * (width + GAP));
+        let row = |y: usize| ((top + y) * grid.width + left) * 3;
+        Rgb8 {
+            width,
+            height,
+            bytes: (0..height)
+                .flat_map(|y| &grid.bytes[row(y)..row(y) + width * 3])
+                .copied()
+                .collect(),
+        }
+    });
+    Some(pictures.collect())
 }
 
 #[cfg(test)]
@@ -54,6 +79,15 @@ mod tests {
             [1, 1, WHITE, 2]
         );
         assert_eq!([red(0, 1 + GAP), red(2 + GAP, 1 + GAP)], [3, WHITE]);
+    }
+
+    #[test]
+    fn a_grid_is_cut_into_what_it_was_made_of() {
+        let pictures = [plain(1), plain(2), plain(3)];
+        for columns in 1..=3 {
+            assert_eq!(cut(&grid(&pictures, columns), 3, columns).unwrap(), pictures);
+        }
+        assert_eq!(cut(&grid(&pictures, 3), 5, 5), None);
     }
 
     #[test]

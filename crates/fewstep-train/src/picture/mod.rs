@@ -5,5 +5,5 @@
 mod grid;
 mod png_file;
 
-pub(crate) use grid::grid;
-pub(crate) use png_file::{Note, write_png};
+pub use grid::{cut, grid};
+pub use png_file::{Note, PictureError, encode_png, read_png, write_png};
