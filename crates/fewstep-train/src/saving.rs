@@ -8,6 +8,7 @@ use crate::checkpoint::State;
 use crate::config::OnSaveError;
 use crate::error::{Left, TrainError};
 use crate::observer::{Event, Observer};
+use crate::ranks::RanksError;
 use crate::saved::Trained;
 use crate::saver::{Job, Place, Saved, save_in_line};
 use crate::snapshot::Snapshot;
@@ -113,14 +114,24 @@ impl Run {
         }
     }
 
-    /// Before the run ends with `error`: where data gave out, what has been done so far is sound and is kept. One of
-    /// several ranks cannot keep it alone.
+    /// Before the run ends with `error`: where data gave out, what has been done so far is sound and is kept, by all ranks
+    /// together. Returns the error to end with.
     pub(crate) fn keep(&mut self, error: TrainError, observer: &mut dyn Observer) -> TrainError {
-        let worth_it = matches!(error, TrainError::Data(_)) && self.step > 0 && self.team.is_none();
-        if worth_it && let Err(failed) = self.last_checkpoint(observer) {
+        let others = matches!(error, TrainError::Ranks(RanksError::DataGaveOut));
+        if !others && !matches!(error, TrainError::Data(_)) {
+            return error;
+        }
+        if self.step > 0
+            && let Err(failed) = self.last_checkpoint(observer)
+        {
             tell_not_saved(self.step, &failed, observer);
         }
-        error
+        let Some(team) = &self.team else { return error };
+        // Whoever ends first is followed by the others soon: not before everything is written.
+        match team.ranks.wait_for_first() {
+            Ok(()) if others => team.ranks.whose_data_gave_out().into(),
+            _ => error,
+        }
     }
 
     fn is_due(&self) -> bool {

@@ -160,6 +160,7 @@ impl Run {
             pending: None,
             last_step_end: Instant::now(),
             profile: Profile::new(config, device),
+            gave_out: None,
             team,
             saver: Saver::new(memory::available),
             _lock: lock,

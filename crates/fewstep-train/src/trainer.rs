@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fewstep_data::{Cursor, Drops, Loader};
+use fewstep_data::{Batch, Cursor, Drops, Loader};
 use fewstep_models::schedule::SchedulerConfig;
 use libtorch_ext::{catch, span};
 use tch::{Kind, Tensor};
@@ -21,7 +21,7 @@ use crate::not_finite::Trace;
 use crate::observer::{Ending, Event, Observer, Report, Skip};
 use crate::profile::Profile;
 use crate::profile_table::STEP;
-use crate::ranks::{Numbers, Ranks, Team};
+use crate::ranks::{Numbers, Ranks, RanksError, Team};
 use crate::saver::Saver;
 use crate::signals::Stop;
 use crate::skipped::Skipped;
@@ -72,23 +72,10 @@ fn train(
         Opened::Finished(report) => return Ok(report),
         Opened::Run(run) => run,
     };
-    while !run.is_done(observer)? {
-        // First, since one that stopped after a step may not have come to it.
-        let painting = run.validate_if_due(stop, observer)?;
-        if painting == Painting::Over
-            && let Err(error) = run.profiled_step(observer)
-        {
-            return Err(run.keep(error, observer));
-        }
-        run.take_note_of_ended_save(observer)?;
-        if run.is_to_stop(stop) && !run.is_done(observer)? {
-            let checkpoint = run.checkpoint_now(observer)?;
-            return run.report(Ending::Interrupted { checkpoint });
-        }
-        run.checkpoint_if_due(observer)?;
+    match run.go_on(stop, observer) {
+        Ok(ending) => run.report(ending),
+        Err(error) => Err(run.keep(error, observer)),
     }
-    run.finish(stop, observer)?;
-    run.report(Ending::Finished)
 }
 
 /// A run in progress.
@@ -125,6 +112,8 @@ pub(crate) struct Run {
     /// When the step before ended.
     pub(crate) last_step_end: Instant,
     pub(crate) profile: Profile,
+    /// Why this rank has no more data, until the others know.
+    pub(crate) gave_out: Option<TrainError>,
     /// The other ranks, where there are some.
     pub(crate) team: Option<Team>,
     /// Dropped before the lock: it may still write.
@@ -139,6 +128,8 @@ pub(crate) struct Pending {
     grad_norm: Tensor,
     /// What all ranks know, where there are several.
     numbers: Option<Numbers>,
+    /// The place in the data before it.
+    before: Cursor,
     /// Everything else.
     metrics: StepMetrics,
     traces: Vec<Trace>,
@@ -155,6 +146,24 @@ struct Passes {
 }
 
 impl Run {
+    /// All steps that are left, and what is to be written then.
+    fn go_on(&mut self, stop: &Stop, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
+        while !self.is_done(observer)? {
+            // First, since one that stopped after a step may not have come to it.
+            if self.validate_if_due(stop, observer)? == Painting::Over {
+                self.profiled_step(observer)?;
+            }
+            self.take_note_of_ended_save(observer)?;
+            if self.is_to_stop(stop) && !self.is_done(observer)? {
+                let checkpoint = self.checkpoint_now(observer)?;
+                return Ok(Ending::Interrupted { checkpoint });
+            }
+            self.checkpoint_if_due(observer)?;
+        }
+        self.finish(stop, observer)?;
+        Ok(Ending::Finished)
+    }
+
     /// Whether all steps are done; the last one is read for that, since it may have been skipped.
     fn is_done(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainError> {
         if self.step == self.total_steps {
@@ -186,7 +195,7 @@ impl Run {
     /// One optimiser step: gradients over all its micro-batches, one update, one move of the target.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let passes = self.passes()?;
-        self.place = self.loader.cursor().clone();
+        let before = std::mem::replace(&mut self.place, self.loader.cursor().clone());
         self.take_note_of_cache(observer);
         // Only now: the device has been given work meanwhile, and what became of the step before decides the number
         // and the learning rate of this one.
@@ -203,7 +212,6 @@ impl Run {
         )?;
         drop(updating);
         if let (Some(team), Update::Launched { .. }) = (&mut self.team, &update) {
-            let _span = span(c"give updates to ranks");
             team.spread(&self.unets, &self.updater.optimizer)?;
         }
         match update {
@@ -214,6 +222,7 @@ impl Run {
                     loss: passes.loss,
                     grad_norm,
                     numbers: passes.numbers,
+                    before,
                     metrics,
                     traces: passes.traces,
                 });
@@ -250,9 +259,14 @@ impl Run {
         for number in 1..=micro_batches {
             let asked = Instant::now();
             let waiting = span(c"wait for data");
-            let batch = self.loader.next_batch()?;
+            let batch = self.next_batch()?;
             drop(waiting);
             passes.data_wait += asked.elapsed();
+            let Some(batch) = batch else {
+                // Not a number: nobody does this update.
+                passes.loss = catch(|| passes.loss * f64::NAN)?;
+                break;
+            };
             let tensors = self
                 .preparer
                 .prepare(&batch, &self.objective, self.unets.unet())?;
@@ -275,11 +289,29 @@ impl Run {
         }
         if let Some(team) = &mut self.team {
             let _span = span(c"wait for ranks");
-            let (loss, numbers) = team.reduce(&passes.loss, self.loader.drops())?;
+            if self.gave_out.is_some() {
+                team.add_nothing()?;
+            }
+            let (loss, numbers) = team.reduce(&passes.loss, self.gave_out.is_some(), self.loader.drops())?;
             (passes.loss, passes.numbers) = (loss, Some(numbers));
             passes.gradients = team.reducer.gradients();
         }
         Ok(passes)
+    }
+
+    /// The next batch. None where this rank's data have given out and the others have still to hear of it.
+    fn next_batch(&mut self) -> Result<Option<Batch>, TrainError> {
+        if self.gave_out.is_some() {
+            return Ok(None);
+        }
+        match self.loader.next_batch() {
+            Ok(batch) => Ok(Some(batch)),
+            Err(error) if self.team.is_some() => {
+                self.gave_out = Some(error.into());
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What is known of a step without waiting for the device.
@@ -309,7 +341,13 @@ impl Run {
         };
         let mut metrics = pending.metrics;
         if let (Some(team), Some(numbers)) = (&mut self.team, &pending.numbers) {
-            (team.is_to_stop, metrics.dropped) = numbers.read()?;
+            let known = numbers.read()?;
+            if known.gave_out {
+                self.step -= 1;
+                self.place = pending.before;
+                return Err(self.gave_out.take().unwrap_or(RanksError::DataGaveOut.into()));
+            }
+            (team.is_to_stop, metrics.dropped) = (known.stop, known.dropped);
         }
         let numbers = catch(|| {
             (

@@ -51,6 +51,9 @@ pub enum RanksError {
         /// What LibTorch says.
         said: String,
     },
+    /// Another rank has no more data, for a reason of which it has not told yet.
+    #[error("the data of another rank gave out")]
+    DataGaveOut,
     /// LibTorch refused to join or to begin an operation.
     #[error(transparent)]
     Torch(#[from] TorchError),

@@ -129,6 +129,14 @@ impl Reducer {
         }
     }
 
+    /// Sends to `group` what is there, as a rank does that has no more to add while others wait for it.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn send_rest(&mut self, group: &mut Group) -> Result<(), TrainError> {
+        Ok(send(&self.buckets, &mut self.works, group, true)?)
+    }
+
     /// The operations that must have ended before the sums are those of all ranks.
     pub(crate) fn take_works(&mut self) -> Vec<Work> {
         std::mem::take(&mut self.works)

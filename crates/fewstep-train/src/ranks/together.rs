@@ -138,6 +138,22 @@ impl Ranks {
         Ok(serde_json::from_slice(&value).map_err(unreadable)?)
     }
 
+    /// Waits until rank 0 has come here, too.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn wait_for_first(&self) -> Result<(), RanksError> {
+        match self.seat.rank {
+            0 => self.set("kept", b""),
+            _ => self.get("kept").map(|_| ()),
+        }
+    }
+
+    /// The words of the rank whose data gave out, which it is about to tell.
+    pub(crate) fn whose_data_gave_out(&self) -> RanksError {
+        self.sentinel.culprit(&RanksError::DataGaveOut.to_string())
+    }
+
     /// Collects the places of all ranks in the data, rank 0's first. Other ranks than that get none.
     ///
     /// # Errors
@@ -154,8 +170,19 @@ impl Ranks {
 /// The numbers of an update that all ranks know alike.
 #[derive(Debug)]
 pub(crate) struct Numbers {
-    /// The loss' mean, how many ranks were asked to stop, and what was dropped, by cause.
+    /// The loss' mean, how many ranks were asked to stop, how many have no more data, and what was dropped, by cause.
     sums: Tensor,
+}
+
+/// What ranks know of an update from one another.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Whether any was asked to stop.
+    pub(crate) stop: bool,
+    /// Whether the data of any have given out.
+    pub(crate) gave_out: bool,
+    /// What all have dropped, by cause.
+    pub(crate) dropped: Map<String, Value>,
 }
 
 impl Team {
@@ -184,15 +211,30 @@ impl Team {
         self.reducer.add(loss, weights, group)
     }
 
-    /// Sums what is under way, and with it the loss, the wish to stop and the counts of what was dropped. Returns the
-    /// mean loss, an f32 scalar.
+    /// Does this rank's part of an update for which it has no data.
     ///
     /// # Errors
     /// A rank that is gone.
-    pub(crate) fn reduce(&mut self, loss: &Tensor, drops: &Drops) -> Result<(Tensor, Numbers), TrainError> {
+    pub(crate) fn add_nothing(&mut self) -> Result<(), TrainError> {
+        self.reducer.send_rest(self.ranks.group()?)
+    }
+
+    /// Sums what is under way, and with it the loss, the wish to stop, whether this rank's data have given out and the
+    /// counts of what was dropped. Returns the mean loss, an f32 scalar.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn reduce(
+        &mut self,
+        loss: &Tensor,
+        gave_out: bool,
+        drops: &Drops,
+    ) -> Result<(Tensor, Numbers), TrainError> {
         let counts = Cause::ALL.map(|cause| drops.count(cause) as f64);
         let numbers = catch(|| {
-            let mut numbers = vec![f64::from(u8::from(self.stop.is_asked()))];
+            let mut numbers = [self.stop.is_asked(), gave_out]
+                .map(|is| f64::from(u8::from(is)))
+                .to_vec();
             numbers.extend(counts);
             let rest = Tensor::from_slice(&numbers).to_device(loss.device());
             let ranks = f64::from(self.ranks.seat.ranks);
@@ -209,14 +251,15 @@ impl Team {
 }
 
 impl Numbers {
-    /// Whether any rank was asked to stop, and what all have dropped, by cause. Waits for the device.
+    /// What they say. Waits for the device.
     ///
     /// # Errors
     /// What LibTorch refuses.
-    pub(crate) fn read(&self) -> Result<(bool, Map<String, Value>), TrainError> {
+    pub(crate) fn read(&self) -> Result<Known, TrainError> {
         let numbers = Vec::<f64>::try_from(&self.sums).map_err(TorchError::from)?;
-        let stop = numbers.get(1).is_some_and(|asked| *asked > 0.0);
-        let counts = Cause::ALL.into_iter().zip(numbers.iter().skip(2));
+        let any = |place: usize| numbers.get(place).is_some_and(|ranks| *ranks > 0.0);
+        let (stop, gave_out) = (any(1), any(2));
+        let counts = Cause::ALL.into_iter().zip(numbers.iter().skip(3));
         let dropped = counts
             .filter(|(_, count)| **count > 0.0)
             .filter_map(|(cause, count)| match serde_json::to_value(cause) {
@@ -224,6 +267,10 @@ impl Numbers {
                 _ => None,
             })
             .collect();
-        Ok((stop, dropped))
+        Ok(Known {
+            stop,
+            gave_out,
+            dropped,
+        })
     }
 }
