@@ -11,7 +11,7 @@ use libtorch_ext::blockwise::{self, Maps};
 use libtorch_ext::lists::AdamW as Hyper;
 use libtorch_ext::moments::{Form, Moments};
 use libtorch_ext::{TorchError, catch};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::OptimizerConfig;
 use crate::error::TrainError;
@@ -108,6 +108,11 @@ impl AdamW {
             },
             maps,
         })?)
+    }
+
+    /// Where its state lies.
+    pub(crate) fn device(&self) -> Device {
+        self.maps.device()
     }
 
     /// The share of the parameters that it has.

@@ -29,6 +29,9 @@ const GAPS: u64 = 120_000_000;
 /// What is left free where the number of pieces is chosen, as a share of what is planned: plans are within it.
 const MARGIN: f64 = 0.1;
 
+/// The phase in which ranks have more of each other's shares than in a step.
+const COLLECTING: &str = "other ranks' shares, to begin or save";
+
 /// What ranks sum their gradients in.
 const BUCKETS: &str = "gradients, f32, in buckets";
 
@@ -88,6 +91,8 @@ pub struct MemoryPlan {
     pub checkpoint_copy: u64,
     /// What is computed again.
     pub checkpointed: Checkpointed,
+    /// What rank 0 alone takes of the phase in which it collects the other ranks' shares.
+    pub collected_by_first: u64,
     /// What the device could give the run, where it says: on the CPU the part of this rank.
     pub capacity: Option<u64>,
     /// Ranks on this machine.
@@ -120,6 +125,17 @@ impl MemoryPlan {
             Device::Cpu => step + self.process + self.pictures_ahead + self.not_reused,
             _ => step,
         }
+    }
+
+    /// The same of all ranks on this machine, of which this is one, rank 0 if it has more to do.
+    pub fn peak_of_ranks_here(&self) -> u64 {
+        let mut other = self.clone();
+        for phase in &mut other.phases {
+            if phase.what == COLLECTING {
+                phase.bytes -= self.collected_by_first;
+            }
+        }
+        self.peak() + u64::from(self.ranks_here - 1) * other.peak()
     }
 
     /// The most that the process holds at any time on the CPU, as its resident set counts it: with what can be taken
@@ -316,6 +332,7 @@ impl<'a> Planned<'a> {
                 of: self.architectures.unet().pieces().len(),
                 chosen: config.run.gradient_checkpointing == GradientCheckpointing::Auto,
             },
+            collected_by_first: 0,
             capacity,
             ranks_here: config.others_here + 1,
             device: self.device,
@@ -458,6 +475,7 @@ impl<'a> Planned<'a> {
             phase("update", update),
         ];
         plan.phases = frozen.chain(students).chain(self.sharing_phases()).collect();
+        plan.collected_by_first = self.collected_by_first();
         // The VAE's maps are so much larger than the UNet's that the heap holds both, one beside the other: measured,
         // not derived.
         let pictures = frozen_pictures.min(passes.backward);

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind};
 
-use super::{Phase, Planned, elements};
+use super::{COLLECTING, Phase, Planned, elements};
 use crate::optimizer::moments_bytes;
 use crate::ranks::parcels_bytes;
 use crate::share::{Share, sizes};
@@ -15,22 +15,26 @@ impl Planned<'_> {
         }
         let trained = self.architectures.trained();
         let compute = self.config.run.mixed_precision.kind().elt_size_in_bytes() as u64;
-        // On the CPU what rank 0 collects for a checkpoint lies where the networks do.
-        let collects = self.device == Device::Cpu && self.config.part.rank == 0;
-        let lacking = match collects {
-            true => self.saved_bytes() - self.own_saved_bytes(),
-            false => self.lacking_masters(),
-        };
+        let lacking = self.lacking_masters() + self.collected_by_first();
         vec![
             Phase {
                 what: "updates of other ranks",
                 bytes: parcels_bytes(trained, compute),
             },
             Phase {
-                what: "other ranks' shares, to begin or save",
+                what: COLLECTING,
                 bytes: lacking + parcels_bytes(trained, 4),
             },
         ]
+    }
+
+    /// What rank 0 collects for a checkpoint, beside the masters with which all begin. On the CPU it lies where the networks
+    /// do, else on the host.
+    pub(super) fn collected_by_first(&self) -> u64 {
+        match self.share.is_part() && self.device == Device::Cpu && self.config.part.rank == 0 {
+            true => self.saved_bytes() - self.own_saved_bytes() - self.lacking_masters(),
+            false => 0,
+        }
     }
 
     /// Whether f32 masters are kept by shares: they are where networks compute with copies.

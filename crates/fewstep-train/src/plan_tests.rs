@@ -111,6 +111,14 @@ fn ranks_sum_gradients_in_buckets_and_share_what_they_may() {
     // What is lacking comes to rank 0 for a checkpoint, on the CPU all of it, else only to begin.
     let to_save = shares.phases.last().unwrap().bytes;
     assert_eq!(to_save, 4 * (4 * all - third) + 4 * all);
+    // The other two begin with the masters, and collect nothing.
+    let moments = 2 * (4 * all - third);
+    assert_eq!(shares.collected_by_first, moments);
+    let mut collecting = shares.clone();
+    collecting.phases.retain(|phase| phase.what == COLLECTING);
+    let peak = collecting.peak();
+    assert_eq!(collecting.peak_of_ranks_here(), 3 * peak - 2 * moments);
+    assert_eq!(whole.peak_of_ranks_here(), 3 * whole.peak());
     let on_cuda = of_rank(&[("zero", "1")], Device::Cuda(0));
     assert_eq!(
         on_cuda.phases.last().unwrap().bytes,

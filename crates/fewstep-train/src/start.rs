@@ -26,6 +26,7 @@ use crate::profile::Profile;
 use crate::ranks::{Entered, Ranks, Team};
 use crate::run_folder::RunFolder;
 use crate::saver::Saver;
+use crate::share::Share;
 use crate::signals::Stop;
 use crate::skipped::Skipped;
 use crate::step::Objective;
@@ -116,12 +117,16 @@ impl Run {
         if let Some(recomputed) = chosen {
             unets.recompute(recomputed);
         }
-        let (updater, stored) = updater(&unets, config, (state, checkpoint.as_ref()), total_steps)?;
         if let Some(ranks) = &mut ranks {
-            ranks.share(&unets, &updater.optimizer, state.is_some(), &stored)?;
+            ranks.share_weights(&unets)?;
+        }
+        // What is let go here makes room for the optimiser's state.
+        unets.keep(&Share::of(unets.architectures.trained(), config));
+        let (updater, stored) = updater(&unets, config, (state, checkpoint.as_ref()), total_steps)?;
+        if let (Some(ranks), Some(_)) = (&mut ranks, state) {
+            ranks.share_state(&updater.optimizer, &stored)?;
         }
         drop(stored);
-        unets.keep(updater.optimizer.share());
         let validation = validation_of(painting, config, ranks.as_ref(), state)?;
         let team = ranks.map(|ranks| Team::new(ranks, &unets, stop)).transpose()?;
 

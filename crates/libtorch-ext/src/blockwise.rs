@@ -60,6 +60,11 @@ impl Maps {
         })
     }
 
+    /// The device that they are on.
+    pub fn device(&self) -> Device {
+        self.first.values.device()
+    }
+
     /// One update by `gradient`, except where the f32 scalar `skip` is 1.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //!
 //! Gradients are summed as without shares, so that norm and update have the same bits: what is saved is memory.
 
-use libtorch_ext::TorchError;
+use libtorch_ext::{TorchError, span};
 use tch::{Device, Tensor};
 
 use super::parcels::{Freight, bytes_of};
@@ -18,19 +18,11 @@ use crate::student::Unets;
 use fewstep_models::params::Weights;
 
 impl Ranks {
-    /// Gives all ranks rank 0's student and average, and to each its share of the optimiser's state where rank 0 has
-    /// `stored` one: the tensors of [`AdamW::whole_state`]. `resumed`: whether rank 0 has.
+    /// Gives all ranks rank 0's student and average.
     ///
     /// # Errors
     /// A rank that is gone.
-    pub(crate) fn share(
-        &mut self,
-        unets: &Unets,
-        optimizer: &AdamW,
-        resumed: bool,
-        stored: &[Tensor],
-    ) -> Result<(), TrainError> {
-        let device = unets.student.master().device();
+    pub(crate) fn share_weights(&mut self, unets: &Unets) -> Result<(), TrainError> {
         let masters = [Some(&unets.student), unets.target.as_ref()];
         let masters = masters.into_iter().flatten().map(Mastered::master);
         let masters: Vec<&Tensor> = masters.flat_map(Weights::tensors).collect();
@@ -40,25 +32,31 @@ impl Ranks {
         };
         let freight: Vec<Freight> = masters.iter().map(of).collect();
         self.ship(
-            device,
+            unets.student.master().device(),
             &freight,
             |number| Ok(masters[number].shallow_clone()),
             |number, bytes| fill(masters[number], bytes),
         )?;
         unets.student.refresh()?;
-        if let Some(target) = &unets.target {
-            target.refresh()?;
+        match &unets.target {
+            Some(target) => target.refresh(),
+            None => Ok(()),
         }
-        if !resumed {
-            return Ok(());
-        }
+    }
+
+    /// Gives all ranks their shares of the optimiser's state, which rank 0 has `stored`: the tensors of
+    /// [`AdamW::whole_state`].
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    pub(crate) fn share_state(&mut self, optimizer: &AdamW, stored: &[Tensor]) -> Result<(), TrainError> {
         let state = optimizer.whole_state();
         let freight = state.iter().map(|kept| Freight {
             from: 0,
             bytes: kept.bytes(),
         });
         self.ship(
-            device,
+            optimizer.device(),
             &freight.collect::<Vec<_>>(),
             |number| Ok(stored[number].shallow_clone()),
             |number, bytes| match &state[number].tensor {
@@ -79,6 +77,7 @@ impl Team {
         if !share.is_part() {
             return Ok(());
         }
+        let _span = span(c"give updates to ranks");
         let networks = [Some(&unets.student), unets.target.as_ref()];
         let mut owned: Vec<(u32, &Tensor)> = Vec::new();
         for network in networks.into_iter().flatten() {

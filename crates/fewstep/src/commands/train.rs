@@ -134,12 +134,9 @@ fn comment(plan: &MemoryPlan) -> String {
     text += &row("kept by the allocator, unused", plan.not_reused);
     text += "# planned peak:\n";
     text += &row(&format!("of a step, on {:?}", plan.device), plan.peak());
-    if plan.ranks_here > 1 {
-        let ranks = u64::from(plan.ranks_here);
-        text += &row(
-            &format!("of the {ranks} ranks on this machine"),
-            ranks * plan.peak(),
-        );
+    if plan.ranks_here > 1 && plan.device == Device::Cpu {
+        let what = format!("of the {} ranks on this machine", plan.ranks_here);
+        text += &row(&what, plan.peak_of_ranks_here());
     }
     if plan.checkpoint_copy > 0 {
         text += &row("and a copy for checkpoints, on the host", plan.checkpoint_copy);
