@@ -6,7 +6,9 @@
 mod check;
 mod fuzz;
 mod licences;
+mod link;
 mod memory;
+mod ranks;
 mod run;
 mod setup;
 
@@ -84,6 +86,23 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Time a step of two ranks with a thread each against one process with two threads (minutes; about 15 GB)
+    BenchRanks {
+        /// A model's folder, like one that `fewstep debug init` makes
+        model: std::path::PathBuf,
+        /// Steps that are timed, of each run
+        #[arg(long, default_value_t = 3)]
+        steps: u64,
+    },
+    /// Train two ranks over a slow link that loses packets, and compare (a minute; needs root, iproute2 and python3)
+    LinkTest {
+        /// How long a packet takes, in milliseconds
+        #[arg(long, default_value_t = 20.0)]
+        delay: f64,
+        /// The share of packets that are lost, from 0 to 1
+        #[arg(long, default_value_t = 0.01)]
+        loss: f64,
+    },
     /// Compare the memory that `fewstep train --dry_run` plans with what runs take (minutes; at least 8 GB)
     CheckMemory {
         /// A model's folder, like one that `fewstep debug init` makes
@@ -121,6 +140,8 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Audit => run::command("cargo", &["deny", "check", "advisories"]),
         Chore::Bench { args } => run::bench(&args),
         Chore::BenchData { args } => run::bench_data(&args),
+        Chore::BenchRanks { model, steps } => ranks::bench(&model, steps),
+        Chore::LinkTest { delay, loss } => link::test(delay, loss),
         Chore::CheckMemory { model } => memory::check(&model),
         Chore::Fixtures => run::reference("make_fixtures.py", &[]),
         Chore::Parity { args } => run::parity(&args),
