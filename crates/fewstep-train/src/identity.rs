@@ -51,7 +51,8 @@ pub(crate) fn of(config: &Config) -> BTreeMap<String, String> {
 
 /// Whether an option says only what is shown of the run.
 fn only_looks(name: &str) -> bool {
-    name.starts_with("validation_") || name == "num_validation_images"
+    let trackers = ["report_to", "logging_dir", "tracker_project_name"];
+    name.starts_with("validation_") || name == "num_validation_images" || trackers.contains(&name)
 }
 
 /// Whether a run of these words keeps the optimiser's moments in 8 bits.

@@ -58,6 +58,7 @@ mod saving;
 mod snapshot;
 
 pub mod picture;
+mod trackers;
 mod validating;
 mod validation;
 

@@ -82,6 +82,20 @@ pub enum Event {
     NothingToShare,
     /// The run keeps latents and embeddings in a cache.
     Cache(Estimate),
+    /// A tracker cannot be opened, or lost its first record. The run goes on.
+    TrackerFails {
+        /// Which, as `--report_to` has it.
+        tracker: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// At the end: records that a tracker lost.
+    TrackerLost {
+        /// Which.
+        tracker: &'static str,
+        /// How many.
+        records: u64,
+    },
     /// Validation pictures are painted.
     Validated {
         /// After which step.

@@ -31,6 +31,7 @@ use crate::signals::Stop;
 use crate::skipped::Skipped;
 use crate::step::Objective;
 use crate::student::{Architectures, Unets};
+use crate::trackers::Trackers;
 use crate::trainer::Run;
 use crate::update::Updater;
 use crate::validation::{self, Validation};
@@ -134,6 +135,10 @@ impl Run {
             Some(_) => records(config, state.zip(checkpoint.as_ref()), &data)?,
             None => MetricsFile::nowhere(),
         };
+        let trackers = match &folder {
+            Some(_) => Trackers::open(config, state.map(|state| state.step), observer),
+            None => Trackers::default(),
+        };
         let lock = folder.and_then(RunFolder::keep);
         let newest = state.zip(checkpoint).map(|(state, from)| (state.step, from.path));
         observer.started(&Start {
@@ -156,6 +161,7 @@ impl Run {
             preparer,
             validation,
             metrics,
+            trackers,
             metrics_fail: false,
             step: state.map_or(0, |state| state.step),
             total_steps,

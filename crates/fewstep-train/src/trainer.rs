@@ -28,6 +28,7 @@ use crate::skipped::Skipped;
 use crate::start::Opened;
 use crate::step::Objective;
 use crate::student::Unets;
+use crate::trackers::{End, Trackers};
 use crate::update::{Update, Updater};
 use crate::validating::Painting;
 use crate::validation::Validation;
@@ -73,7 +74,7 @@ fn train(
         Opened::Run(run) => run,
     };
     match run.go_on(stop, observer) {
-        Ok(ending) => run.report(ending),
+        Ok(ending) => run.report(ending, observer),
         Err(error) => Err(run.keep(error, observer)),
     }
 }
@@ -97,6 +98,7 @@ pub(crate) struct Run {
     /// What it paints to be looked at, if it does.
     pub(crate) validation: Option<Validation>,
     pub(crate) metrics: MetricsFile,
+    pub(crate) trackers: Trackers,
     /// Whether the last line could not be written.
     pub(crate) metrics_fail: bool,
     /// Optimiser steps done, with the pending one.
@@ -362,6 +364,7 @@ impl Run {
         (metrics.loss, metrics.grad_norm) = numbers;
         let written = self.metrics.step(&metrics);
         self.take_note_of_written(written, observer)?;
+        self.trackers.step(&metrics, observer);
         observer.step(&metrics);
         Ok(())
     }
@@ -397,8 +400,13 @@ impl Run {
         })
     }
 
-    fn report(mut self, ending: Ending) -> Result<Report, TrainError> {
+    fn report(mut self, ending: Ending, observer: &mut dyn Observer) -> Result<Report, TrainError> {
         self.metrics.write_out()?;
+        let end = match &ending {
+            Ending::Interrupted { .. } => End::Interrupted,
+            _ => End::Finished,
+        };
+        self.trackers.close(end, observer);
         if let Some(team) = self.team.take() {
             team.ranks.leave()?;
         }

@@ -7,6 +7,7 @@ use fewstep_models::pipeline::Rgb8;
 use serde_json::{Value, json};
 
 use crate::error::TrainError;
+use crate::metrics::now;
 use crate::observer::{Event, Observer};
 use crate::signals::Stop;
 use crate::trainer::Run;
@@ -118,6 +119,11 @@ impl Run {
         };
         let written = self.metrics.event(name, step, without_step(more));
         self.take_note_of_written(written, observer)?;
+        if let Ok(painted) = &outcome {
+            let caption = painted.words.as_str();
+            self.trackers
+                .picture((step, now()), ("validation", caption), &painted.path, observer);
+        }
         observer.event(&match outcome {
             Ok(painted) => Event::Validated {
                 step,

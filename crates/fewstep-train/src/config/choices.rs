@@ -96,6 +96,18 @@ choices! {
         Skip = "skip",
     }
 
+    /// Where a run is reported, besides metrics.jsonl.
+    ReportTo {
+        /// TensorBoard's event files.
+        Tensorboard = "tensorboard",
+        /// An offline run of Weights & Biases.
+        Wandb = "wandb",
+        /// Both.
+        All = "all",
+        /// Nowhere else.
+        None = "none",
+    }
+
     /// The distance between the prediction and its target.
     LossType {
         /// The mean square.

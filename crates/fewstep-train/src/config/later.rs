@@ -24,7 +24,6 @@ impl LaterFlag {
     }
 }
 
-const TRACKERS: &str = "trackers";
 const HUB: &str = "the model hub";
 const RANKS: &str = "fewstep launch, torchrun, srun and mpirun say it in the environment";
 const DATASETS: &str = "a data set by its hub name (give its folder with --train_data_dir)";
@@ -49,9 +48,6 @@ const fn switch(name: &'static str, feature: &'static str) -> LaterFlag {
 
 /// All of them.
 pub const LATER: &[LaterFlag] = &[
-    value("report_to", TRACKERS).unless("none"),
-    value("logging_dir", TRACKERS),
-    value("tracker_project_name", TRACKERS),
     switch("push_to_hub", HUB),
     value("hub_token", HUB),
     value("hub_model_id", HUB),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use choices::{
     CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
-    OnSaveError, ProfiledSteps, Zero,
+    OnSaveError, ProfiledSteps, ReportTo, Zero,
 };
 pub use later::{LATER, LaterFlag};
 pub use sections::{
@@ -279,9 +279,9 @@ mod tests {
         );
         std::fs::write(&path, "report_to = \"none\"\npush_to_hub = false\n").unwrap();
         again.read_toml(&path).unwrap();
-        std::fs::write(&path, "report_to = \"wandb\"\n").unwrap();
+        std::fs::write(&path, "push_to_hub = true\n").unwrap();
         let error = again.read_toml(&path).unwrap_err();
-        assert!(error.to_string().contains("not yet: --report_to"), "{error}");
+        assert!(error.to_string().contains("not yet: --push_to_hub"), "{error}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

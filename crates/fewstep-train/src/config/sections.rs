@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::choices::{
     CondProjInit, GradientCheckpointing, Interpolation, LossType, LrSchedule, Method, MixedPrecision, OnNan,
-    OnSaveError, ProfiledSteps, Zero,
+    OnSaveError, ProfiledSteps, ReportTo, Zero,
 };
 use super::value::{FlagKind, FlagType, FlagValue};
 
@@ -173,6 +173,13 @@ sections! {
         /// and memory went into OUT/profile: as a table, and as a trace that chrome://tracing and Perfetto open. The
         /// recorded steps take longer; the run goes on after them. Of several ranks the first is recorded.
         profile: ProfiledSteps = ProfiledSteps(0),
+        /// Report steps, pictures and options besides metrics.jsonl: as TensorBoard's event files, as an offline run of
+        /// Weights & Biases (nothing is sent; wandb sync uploads it), as both (all), or not (none).
+        report_to: ReportTo = ReportTo::Tensorboard,
+        /// The folder of these reports, in output_dir.
+        logging_dir: PathBuf = PathBuf::from("logs"),
+        /// The folder of the event files in logging_dir, and the project of Weights & Biases.
+        tracker_project_name: String = "text2image-fine-tune".to_owned(),
         /// With several ranks: the run ends when one of them has given no sign of life for so many seconds, at the
         /// start or later. Each gives one a second, whatever it works on.
         rank_timeout: f64 = 120.0,

@@ -205,6 +205,12 @@ impl Config {
     }
 
     fn validate_together(&self) -> Result<(), ConfigError> {
+        let project = &self.run.tracker_project_name;
+        check(
+            "tracker_project_name",
+            !project.is_empty() && project != ".." && !project.contains('/'),
+            || "it is the name of a folder, and of a project".to_owned(),
+        )?;
         let (w_min, w_max) = self.w_range();
         check("w_max", w_min <= w_max, || {
             format!("it is {w_max}, below --w_min, which is {w_min}")

@@ -23,6 +23,8 @@ pub(crate) struct Painted {
     pub(crate) path: PathBuf,
     /// What it was painted with.
     pub(crate) settings: Value,
+    /// The same in words.
+    pub(crate) words: String,
 }
 
 /// Makes the folder.
@@ -60,6 +62,7 @@ fn put(
     let each = settings.each as usize;
     let roles: Vec<Role> = columns.iter().map(|column| column.role).collect();
     let notes = settings.notes(step, &roles);
+    let words = words(settings, step, &roles);
     let rows = (0..settings.prompts.len()).flat_map(|prompt| {
         let of_prompt = move |column: &'_ Column| column.pictures[prompt * each..][..each].to_vec();
         columns.iter().flat_map(of_prompt)
@@ -67,15 +70,13 @@ fn put(
     let pictures: Vec<Rgb8> = rows.collect();
     let grid = grid(&pictures, each * columns.len());
     let path = settings.folder.join(name);
-    let notes_inside = [
-        (WORDS, words(settings, step, &roles)),
-        (SETTINGS, notes.to_string()),
-    ]
-    .map(|(keyword, text)| Note { keyword, text });
+    let notes_inside =
+        [(WORDS, words.clone()), (SETTINGS, notes.to_string())].map(|(keyword, text)| Note { keyword, text });
     write_png(&path, &grid, &notes_inside)?;
     Ok(Painted {
         path,
         settings: notes,
+        words,
     })
 }
 

@@ -48,7 +48,7 @@ there, after a kill or a full disk from the last checkpoint that is whole. The r
 and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
-Not yet, and answered by name: trackers, the model hub and data sets by
+Not yet, and answered by name: the model hub and data sets by
 their hub names. Several ranks: `fewstep launch --help`.";
 
 /// Trains to the end, or until it is told to stop.
@@ -250,6 +250,12 @@ fn describe(event: &Event) -> String {
         }
         Event::Cache(estimate) => estimate.to_string(),
         Event::Profiled(profiled) => profile(profiled),
+        Event::TrackerFails { tracker, reason } => {
+            format!("warning: --report_to {tracker}: {reason}; the run goes on, and what is lost is counted")
+        }
+        Event::TrackerLost { tracker, records } => {
+            format!("warning: --report_to {tracker}: {records} records were lost")
+        }
         Event::Validated { path, .. } => format!("painted {}", path.display()),
         Event::NotValidated { step, reason } => format!(
             "warning: the validation pictures of step {step} could not be painted, and the run goes on: {reason}"
