@@ -11,6 +11,7 @@ use crate::observer::{Event, Observer};
 use crate::ranks::RanksError;
 use crate::saved::Trained;
 use crate::saver::{Job, Place, Saved, save_in_line};
+use crate::signals::Stop;
 use crate::snapshot::Snapshot;
 use crate::trainer::Run;
 
@@ -21,7 +22,15 @@ enum Outcome {
 }
 
 impl Run {
-    /// Begins a checkpoint every `checkpointing_steps`, but for the last step, after which [`Run::last_checkpoint`]
+    /// Takes note of a wish for a checkpoint. Several ranks know of it after the same step.
+    pub(crate) fn take_note_of_wish(&mut self, stop: &Stop) {
+        self.is_to_save |= match &mut self.team {
+            None => stop.take_checkpoint_wish(),
+            Some(team) => std::mem::take(&mut team.is_to_save),
+        };
+    }
+
+    /// Begins a checkpoint every `checkpointing_steps`, or when one is asked for, but for the last step, after which [`Run::last_checkpoint`]
     /// writes one. Every step before it has its line by then, and its numbers are known to be finite.
     pub(crate) fn checkpoint_if_due(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         if !self.is_due() {
@@ -35,6 +44,7 @@ impl Run {
         let earlier = self.saver.wait();
         self.take_note_of(earlier, observer)?;
         self.tried_step = Some(self.step);
+        self.is_to_save = false;
         self.collect_places()?;
         let Some(tensors) = self.snapshot()? else {
             return Ok(());
@@ -137,9 +147,8 @@ impl Run {
     fn is_due(&self) -> bool {
         let every = self.config.run.checkpointing_steps;
         // After a skipped update the step is the same as before.
-        every > 0
+        (self.is_to_save || every > 0 && self.step.is_multiple_of(every))
             && self.step > 0
-            && self.step.is_multiple_of(every)
             && self.step != self.total_steps
             && self.tried_step != Some(self.step)
     }

@@ -167,6 +167,7 @@ impl Run {
             total_steps,
             skipped: state.map_or(Skipped::default(), |state| state.skipped.clone()),
             tried_step: state.map(|state| state.step),
+            is_to_save: false,
             newest,
             pending: None,
             last_step_end: Instant::now(),

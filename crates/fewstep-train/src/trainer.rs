@@ -107,6 +107,8 @@ pub(crate) struct Run {
     pub(crate) skipped: Skipped,
     /// The step after which a checkpoint was last written or tried.
     pub(crate) tried_step: Option<u64>,
+    /// Whether a checkpoint is asked for.
+    pub(crate) is_to_save: bool,
     /// The newest checkpoint that is there.
     pub(crate) newest: Option<(u64, PathBuf)>,
     /// The step whose numbers are still on the device.
@@ -160,6 +162,7 @@ impl Run {
                 let checkpoint = self.checkpoint_now(observer)?;
                 return Ok(Ending::Interrupted { checkpoint });
             }
+            self.take_note_of_wish(stop);
             self.checkpoint_if_due(observer)?;
         }
         self.finish(stop, observer)?;
@@ -350,6 +353,7 @@ impl Run {
                 return Err(self.gave_out.take().unwrap_or(RanksError::DataGaveOut.into()));
             }
             (team.is_to_stop, metrics.dropped) = (known.stop, known.dropped);
+            team.is_to_save |= known.save;
         }
         let numbers = catch(|| {
             (

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of how a command does its work: each is a file in [`commands`].
 
+mod answer;
 mod argv;
 mod choice_flags;
 mod cli;
@@ -9,6 +10,7 @@ mod commands;
 mod device;
 mod failure;
 mod lora_flags;
+mod pace;
 mod progress;
 mod ranks;
 mod terminal;

@@ -8,8 +8,10 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::terminal;
 
-/// Where nobody watches, a line is written this often.
-const EVERY: Duration = Duration::from_secs(15);
+/// Where nobody watches, a line is written this often at first, ever more seldom, and at last this seldom: a log of days
+/// stays short.
+const OFTEN: Duration = Duration::from_secs(15);
+const SELDOM: Duration = Duration::from_secs(240);
 
 /// The progress of a run with a known number of steps.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(crate) struct Progress {
     /// The step at which, and the moment when, this process began.
     start: (u64, Instant),
     last_line: Option<Instant>,
+    /// How long after it the next one is due.
+    pause: Duration,
 }
 
 impl Progress {
@@ -31,6 +35,7 @@ impl Progress {
             total,
             start: (done, Instant::now()),
             last_line: None,
+            pause: OFTEN,
         }
     }
 
@@ -41,8 +46,11 @@ impl Progress {
             bar.set_position(step);
             return;
         }
-        let due = self.last_line.is_none_or(|last| last.elapsed() >= EVERY);
+        let due = self.last_line.is_none_or(|last| last.elapsed() >= self.pause);
         if due || step == self.total {
+            if self.last_line.is_some() {
+                self.pause = (self.pause + self.pause / 4).min(SELDOM);
+            }
             self.last_line = Some(Instant::now());
             let line = format!("step {step}/{}  {numbers}  {}", self.total, self.left(step));
             terminal::note(line.trim_end());
@@ -63,8 +71,8 @@ impl Progress {
         }
     }
 
-    /// The time that the rest takes if it goes on as since the start.
-    fn left(&self, step: u64) -> String {
+    /// The time that the rest takes if it goes on as since the start, in words.
+    pub(crate) fn left(&self, step: u64) -> String {
         let (first, moment) = self.start;
         let (done, rest) = (step.saturating_sub(first), self.total.saturating_sub(step));
         if done == 0 || rest == 0 {

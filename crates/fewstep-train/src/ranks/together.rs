@@ -39,6 +39,8 @@ pub(crate) struct Team {
     stop: Stop,
     /// Whether any rank was asked to stop, as all know since the same step.
     pub(crate) is_to_stop: bool,
+    /// Whether any rank was asked for a checkpoint, likewise.
+    pub(crate) is_to_save: bool,
 }
 
 /// How rank 0 enters the run's folder; the others never look into it.
@@ -170,7 +172,8 @@ impl Ranks {
 /// The numbers of an update that all ranks know alike.
 #[derive(Debug)]
 pub(crate) struct Numbers {
-    /// The loss' mean, how many ranks were asked to stop, how many have no more data, and what was dropped, by cause.
+    /// The loss' mean, how many ranks were asked to stop, how many have no more data, how many were asked
+    /// for a checkpoint, and what was dropped, by cause.
     sums: Tensor,
 }
 
@@ -181,6 +184,8 @@ pub(crate) struct Known {
     pub(crate) stop: bool,
     /// Whether the data of any have given out.
     pub(crate) gave_out: bool,
+    /// Whether any was asked for a checkpoint.
+    pub(crate) save: bool,
     /// What all have dropped, by cause.
     pub(crate) dropped: Map<String, Value>,
 }
@@ -196,6 +201,7 @@ impl Team {
             ranks,
             stop: stop.clone(),
             is_to_stop: false,
+            is_to_save: false,
         })
     }
 
@@ -232,7 +238,7 @@ impl Team {
     ) -> Result<(Tensor, Numbers), TrainError> {
         let counts = Cause::ALL.map(|cause| drops.count(cause) as f64);
         let numbers = catch(|| {
-            let mut numbers = [self.stop.is_asked(), gave_out]
+            let mut numbers = [self.stop.is_asked(), gave_out, self.stop.take_checkpoint_wish()]
                 .map(|is| f64::from(u8::from(is)))
                 .to_vec();
             numbers.extend(counts);
@@ -258,8 +264,8 @@ impl Numbers {
     pub(crate) fn read(&self) -> Result<Known, TrainError> {
         let numbers = Vec::<f64>::try_from(&self.sums).map_err(TorchError::from)?;
         let any = |place: usize| numbers.get(place).is_some_and(|ranks| *ranks > 0.0);
-        let (stop, gave_out) = (any(1), any(2));
-        let counts = Cause::ALL.into_iter().zip(numbers.iter().skip(3));
+        let (stop, gave_out, save) = (any(1), any(2), any(3));
+        let counts = Cause::ALL.into_iter().zip(numbers.iter().skip(4));
         let dropped = counts
             .filter(|(_, count)| **count > 0.0)
             .filter_map(|(cause, count)| match serde_json::to_value(cause) {
@@ -270,6 +276,7 @@ impl Numbers {
         Ok(Known {
             stop,
             gave_out,
+            save,
             dropped,
         })
     }

@@ -64,7 +64,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "what is launched must be a training command: `-- train ...`",
         ));
     }
-    let stop = Stop::on_signals().context("Ctrl-C and SIGTERM cannot be caught")?;
+    let stop = Stop::on_signals()
+        .and_then(Stop::and_wishes)
+        .context("Ctrl-C and other signals cannot be caught")?;
     let mut restarts = 0;
     loop {
         let ended = Ranks::start(args)?.look_after(&stop)?;
@@ -165,6 +167,7 @@ impl Ranks {
         let mut killed = vec![false; self.children.len()];
         let mut first: Option<(usize, Instant)> = None;
         let mut told = false;
+        let mut wishes = [(Signal::USR1, false), (Signal::USR2, false)];
         while statuses.iter().any(Option::is_none) {
             for (rank, child) in self.children.iter_mut().enumerate() {
                 if statuses[rank].is_none() {
@@ -177,7 +180,22 @@ impl Ranks {
             }
             if stop.is_asked() && !told {
                 told = true;
-                self.signal_all(&statuses);
+                self.signal(&statuses, Signal::TERM);
+            }
+            // Rank 0 speaks for all, and tells the others what they must know.
+            wishes[0].1 |= stop.take_state_wish();
+            wishes[1].1 |= stop.take_checkpoint_wish();
+            for (signal, asked) in &mut wishes {
+                // One that cannot answer yet would be ended by it.
+                if *asked
+                    && self
+                        .children
+                        .first()
+                        .is_some_and(|rank| catches(rank.id(), *signal))
+                {
+                    *asked = false;
+                    self.signal(&statuses[..1], *signal);
+                }
             }
             if first.is_some_and(|(_, since)| since.elapsed() > GRACE) {
                 for (rank, child) in self.children.iter_mut().enumerate() {
@@ -197,8 +215,8 @@ impl Ranks {
         })
     }
 
-    /// Asks all that still run to stop.
-    fn signal_all(&self, statuses: &[Option<ExitStatus>]) {
+    /// Sends a signal to those of the first ranks that still run; `statuses` are theirs.
+    fn signal(&self, statuses: &[Option<ExitStatus>], signal: Signal) {
         let running = self
             .children
             .iter()
@@ -206,7 +224,7 @@ impl Ranks {
             .filter(|(_, status)| status.is_none());
         for (child, _) in running {
             if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::TERM);
+                let _ = kill_process(pid, signal);
             }
         }
     }
@@ -276,6 +294,15 @@ impl Ended {
             (Some(code), None) => failure::stopped_by(code - 128),
         }
     }
+}
+
+/// Whether a process has said what is done when this signal comes.
+fn catches(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// Passes on what a rank says, line by line, with its number.

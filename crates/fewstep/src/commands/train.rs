@@ -1,9 +1,6 @@
 //! `fewstep train`: distils a teacher, and shows how far it is.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Once};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::Context;
 use fewstep_train::config::{Config, Method, Zero};
@@ -13,8 +10,10 @@ use fewstep_train::{
 };
 use tch::Device;
 
+use crate::answer::Answer;
 use crate::failure;
-use crate::progress::{Progress, Speaker};
+use crate::pace::Pace;
+use crate::progress::Progress;
 use crate::ranks;
 use crate::terminal;
 use crate::train_flags::TrainFlags;
@@ -44,7 +43,8 @@ Examples:
       --train_data_dir pictures/foxes --caption_column caption --max_train_steps 1000
 
 Ctrl-C and SIGTERM finish the step and write a checkpoint; the same command again goes on from
-there, after a kill or a full disk from the last checkpoint that is whole. The results are folders
+there, after a kill or a full disk from the last checkpoint that is whole. SIGUSR1 prints how the
+run stands, SIGUSR2 writes a checkpoint and goes on (both under fewstep launch too). The results are folders
 and files that diffusers loads: OUT/unet and OUT/unet_target, or with adapters
 OUT/pytorch_lora_weights.safetensors, and OUT/scheduler.
 
@@ -78,7 +78,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = Stop::on_signals().context("Ctrl-C and SIGTERM cannot be caught")?;
+    let stop = Stop::on_signals()
+        .and_then(Stop::and_wishes)
+        .context("Ctrl-C and other signals cannot be caught")?;
     let mut watcher = Watcher {
         stop: stop.clone(),
         shown: None,
@@ -92,6 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     if let Some(shown) = &watcher.shown {
         shown.answer.if_asked(&stop);
+        shown.answer.end();
         shown.progress.finish();
     }
     let report = match report {
@@ -162,6 +165,7 @@ struct Watcher {
 
 struct Shown {
     progress: Progress,
+    pace: Pace,
     answer: Answer,
 }
 
@@ -185,25 +189,22 @@ impl Observer for Watcher {
         ));
         let done = start.resumed.as_ref().map_or(0, |(step, _)| *step);
         let progress = Progress::new(done, start.total_steps);
-        let answer = Answer::new(progress.speaker());
+        let answer = Answer::new(progress.speaker(), done, start.total_steps);
         answer.clone().watch(self.stop.clone());
-        self.shown = Some(Shown { progress, answer });
+        self.shown = Some(Shown {
+            progress,
+            pace: Pace::default(),
+            answer,
+        });
     }
 
     fn step(&mut self, metrics: &StepMetrics) {
         if let Some(shown) = &mut self.shown {
             shown.answer.if_asked(&self.stop);
-            let StepMetrics {
-                step,
-                loss,
-                lr,
-                samples_per_s,
-                ..
-            } = metrics;
-            shown.progress.step(
-                *step,
-                &format!("loss {loss:.5}  lr {lr:.2e}  {samples_per_s:.2} samples/s"),
-            );
+            shown.pace.add(metrics);
+            shown.progress.step(metrics.step, &shown.pace.line());
+            let left = shown.progress.left(metrics.step);
+            shown.answer.stands(&shown.pace, &left);
         }
     }
 
@@ -275,41 +276,6 @@ fn profile(profiled: &Profiled) -> String {
         "{}in {folder}/table.txt; {folder}/trace.json opens in https://ui.perfetto.dev and chrome://tracing",
         profiled.table
     )
-}
-
-/// The answer to the wish to stop, given once: by a thread that watches for it, for the step that must end
-/// first may take long, or by the run itself where it gets there sooner.
-#[derive(Clone)]
-struct Answer {
-    speaker: Speaker,
-    given: Arc<Once>,
-}
-
-impl Answer {
-    fn new(speaker: Speaker) -> Self {
-        Answer {
-            speaker,
-            given: Arc::new(Once::new()),
-        }
-    }
-
-    fn watch(self, stop: Stop) {
-        thread::spawn(move || {
-            while !self.given.is_completed() {
-                self.if_asked(&stop);
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
-    }
-
-    fn if_asked(&self, stop: &Stop) {
-        if stop.is_asked() {
-            self.given.call_once(|| {
-                self.speaker
-                    .say("finishing this step, then writing a checkpoint; once more ends at once");
-            });
-        }
-    }
 }
 
 /// The updates that were skipped, a line for each cause.

@@ -173,6 +173,49 @@ fn a_signal_to_the_launcher_stops_all_ranks_with_a_checkpoint() {
     assert!(checkpoints.count() > 0);
 }
 
+/// The checkpoints of a run that are complete.
+fn checkpoints(out: &Path) -> usize {
+    let names = fs::read_dir(out).unwrap().map(|entry| entry.unwrap().file_name());
+    let is_complete = |name: &str| {
+        let step = name.strip_prefix("checkpoint-");
+        step.is_some_and(|step| step.parse::<u64>().is_ok())
+    };
+    names
+        .filter(|name| name.to_str().is_some_and(is_complete))
+        .count()
+}
+
+#[test]
+fn a_run_says_how_it_stands_and_saves_when_it_is_asked() {
+    for ranks in [1, 2] {
+        let folder = TempDir::new().unwrap();
+        let out = folder.path().join("run");
+        let flags = ["--max_train_steps=1000000", "--checkpointing_steps=0"];
+        let run = start(match ranks {
+            1 => line(&out, &flags),
+            _ => two(&[], &out, &flags),
+        });
+        wait_for("step", || (steps(&out) >= 2).then_some(()));
+        signal(run.id(), "-USR1");
+        signal(run.id(), "-USR2");
+        wait_for("checkpoint", || (checkpoints(&out) == 1).then_some(()));
+        if ranks == 2 {
+            // Any rank may be asked, and all know it.
+            signal(wait_for("rank", || rank_of(run.id(), 1)), "-USR2");
+            wait_for("checkpoint", || (checkpoints(&out) == 2).then_some(()));
+        }
+        let before = steps(&out);
+        wait_for("step", || (steps(&out) > before).then_some(()));
+        signal(run.id(), "-TERM");
+        let ran: Ran = run.wait_with_output().unwrap().into();
+        let said = ran.failed(143);
+        let states = said
+            .lines()
+            .filter(|line| line.contains("at step ") && line.contains("samples/s"));
+        assert_eq!(states.count(), 1, "{said}");
+    }
+}
+
 #[test]
 fn ranks_end_when_their_launcher_is_killed() {
     let folder = TempDir::new().unwrap();
