@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command as Parser, CommandFactory, FromArgMatches};
 
 use crate::argv;
-use crate::commands::{cache, debug, generate, launch, lora, shards, train};
+use crate::commands::{cache, completions, debug, generate, launch, lora, man, shards, train};
 use crate::failure::Usage;
 
 /// Distils Stable Diffusion models into latent consistency models that paint in one to eight steps, and
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Lora(lora::Args),
     Shards(shards::Args),
     Debug(debug::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 const EXAMPLES: &str = "\

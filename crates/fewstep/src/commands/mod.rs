@@ -1,10 +1,12 @@
 //! The commands, one a file.
 
 pub(crate) mod cache;
+pub(crate) mod completions;
 pub(crate) mod debug;
 pub(crate) mod generate;
 pub(crate) mod launch;
 pub(crate) mod lora;
+pub(crate) mod man;
 pub(crate) mod shards;
 pub(crate) mod train;
 
@@ -25,5 +27,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lora(args) => lora::run(&args),
         Command::Shards(args) => shards::run(&args),
         Command::Debug(args) => debug::run(&args),
+        Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => man::run(&args),
     }
 }

@@ -89,6 +89,8 @@ fn every_command_has_help_with_examples() {
         &["debug", "forward"],
         &["debug", "step"],
         &["debug", "sample"],
+        &["completions"],
+        &["man"],
     ] {
         let text = fewstep(command.iter().copied().chain(["--help"])).ok().stdout;
         assert!(
@@ -96,4 +98,25 @@ fn every_command_has_help_with_examples() {
             "{command:?}: {text}"
         );
     }
+}
+
+#[test]
+fn shells_and_the_manual_know_the_flags_of_help() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = fewstep(["completions", shell]).ok().stdout;
+        for word in ["max_train_steps", "huber", "inspect"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let page = fewstep(["man"]).ok().stdout;
+    assert!(
+        page.contains(".TH fewstep 1") && page.contains("fewstep\\-train(1)"),
+        "{page}"
+    );
+    let folder = TempDir::new().unwrap();
+    fewstep(["man", "--out", &word(folder.path())]).ok();
+    let page = std::fs::read_to_string(folder.path().join("fewstep-train.1")).unwrap();
+    assert!(page.contains("max_train_steps"), "{page}");
+    assert!(folder.path().join("fewstep-lora-convert.1").is_file());
+    assert!(!folder.path().join("fewstep-help.1").exists());
 }
