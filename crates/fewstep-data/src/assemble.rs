@@ -11,7 +11,7 @@ use crate::drops::Dropped;
 use crate::error::DataError;
 use crate::picture::{self, Square};
 use crate::source::Access;
-use crate::verdict::{self, Moment};
+use crate::verdict::{self, Moment, Sofar};
 
 /// What became of the next event of the order.
 #[derive(Debug)]
@@ -157,8 +157,12 @@ impl Assembler {
 
     /// Whether it is worth going on, `batch` being under way.
     fn judge(&self, batch: &Batch, moment: Moment) -> Result<(), DataError> {
-        let passed = self.cursor.samples / self.config.part.ranks + batch.len() as u64;
-        verdict::judge(&self.config.giving_up, &self.cursor, passed, moment)
+        let sofar = Sofar {
+            drops: &self.cursor.drops,
+            passed: self.cursor.samples / self.config.part.ranks + batch.len() as u64,
+            opened: self.cursor.opened(),
+        };
+        verdict::judge(&self.config.giving_up, sofar, moment)
     }
 
     /// The next epoch begins, unless every shard has been tried and had nothing to give: it would not either.

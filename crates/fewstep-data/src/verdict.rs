@@ -1,7 +1,7 @@
 //! Whether data are good enough to go on with. It reads nothing and counts nothing itself.
 
 use crate::config::GivingUp;
-use crate::cursor::Cursor;
+use crate::drops::Drops;
 use crate::error::DataError;
 
 /// So many samples must have been looked at, before an epoch is over, to judge by them.
@@ -19,17 +19,27 @@ pub(crate) enum Moment {
     EpochEnd,
 }
 
-/// Judges by what was dropped up to `cursor`, where `passed` samples were delivered.
+/// What an order of samples has come to so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sofar<'a> {
+    /// What was left out.
+    pub(crate) drops: &'a Drops,
+    /// Samples that were delivered.
+    pub(crate) passed: u64,
+    /// Shards that were opened, or could not be.
+    pub(crate) opened: u64,
+}
+
+/// Judges by what came and what was dropped.
 ///
 /// # Errors
 /// Too much of it was bad.
-pub(crate) fn judge(
-    limits: &GivingUp,
-    cursor: &Cursor,
-    passed: u64,
-    moment: Moment,
-) -> Result<(), DataError> {
-    let drops = &cursor.drops;
+pub(crate) fn judge(limits: &GivingUp, sofar: Sofar<'_>, moment: Moment) -> Result<(), DataError> {
+    let Sofar {
+        drops,
+        passed,
+        opened,
+    } = sofar;
     let too_many = |what, bad: u64, of: u64, fewest| {
         let enough = of >= fewest || moment == Moment::EpochEnd;
         let too_many = enough && bad as f64 > limits.max_bad_fraction * of as f64;
@@ -47,6 +57,6 @@ pub(crate) fn judge(
         passed + drops.samples(),
         FEWEST_SAMPLES,
     );
-    let shards = || too_many("shards", drops.lost_shards(), cursor.opened(), FEWEST_SHARDS);
+    let shards = || too_many("shards", drops.lost_shards(), opened, FEWEST_SHARDS);
     samples.or_else(shards).map_or(Ok(()), Err)
 }

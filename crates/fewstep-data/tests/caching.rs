@@ -37,6 +37,7 @@ fn fill(config: &DataConfig, store: &Arc<Store>, vae: &str) -> usize {
     let latents = Latents::new(Arc::clone(store), Key::of(vae.as_bytes()));
     let mut made = 0;
     for missing in Walk::new(config.clone(), latents).unwrap() {
+        let missing = missing.unwrap();
         for (key, pixels) in missing.squares() {
             store.put(key, blob(&pixels));
             made += 1;

@@ -4,10 +4,12 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Folder, archive, batches, config_of, eager, png, sound_shard};
-use fewstep_data::{Cause, DataConfig, DataError, GivingUp, Loader, Origin, SourceOptions};
+use fewstep_data::cache::{Key, Latents, Store, Walk};
+use fewstep_data::{Cause, Crop, DataConfig, DataError, GivingUp, Loader, Origin, SourceOptions};
 
 /// A shard of `samples`, of which every `nth` is sound and the others hold no picture.
 fn shard(samples: u32, nth: u32) -> Vec<u8> {
@@ -190,4 +192,72 @@ fn a_shard_that_is_silent_is_given_up_in_time_for_the_others() {
         loader.drops().count(Cause::RetriedSilence),
     );
     assert!(retried <= silent, "{}", loader.drops());
+}
+
+/// Walks over the data as one who fills a cache does.
+fn walk(config: DataConfig) -> (usize, Option<DataError>) {
+    let cache = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(cache.path(), None).unwrap());
+    let config = DataConfig {
+        num_workers: 2,
+        crop: Crop::Center,
+        ..config
+    };
+    let mut walk = Walk::new(config, Latents::new(store, Key::of(b"vae"))).unwrap();
+    let mut passed = 0;
+    for missing in &mut walk {
+        match missing {
+            Ok(_) => passed += 1,
+            Err(error) => {
+                assert!(walk.next().is_none());
+                return (passed, Some(error));
+            }
+        }
+    }
+    (passed, None)
+}
+
+#[test]
+fn filling_a_cache_gives_up_as_training_does() {
+    let folder = Folder::of(&[shard(300, 3)]);
+    let walked = |fraction| {
+        walk(DataConfig {
+            giving_up: allowing(fraction),
+            ..folder.config()
+        })
+    };
+    let (_, error) = walked(0.5);
+    let Some(DataError::TooManyBad { of, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        (100..300).contains(&of),
+        "judged while it goes on, not at the end: {of}"
+    );
+    assert!(matches!(walked(0.7), (100, None)));
+
+    let (_, error) = walk(DataConfig {
+        giving_up: allowing(0.5),
+        ..Folder::of(&[shard(12, 12)]).config()
+    });
+    assert!(
+        matches!(error, Some(DataError::TooManyBad { bad: 11, of: 12, .. })),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn filling_a_cache_does_not_wait_for_ever() {
+    let folder = Folder::of(&[shard(8, 2)]);
+    let command = format!("pipe:cat {} | head -c 9000; sleep 1000", folder.file(0).display());
+    let started = Instant::now();
+    let (_, error) = walk(DataConfig {
+        giving_up: GivingUp {
+            max_wait: Duration::from_millis(300),
+            max_bad_fraction: 1.0,
+        },
+        ..config_of(&*command, eager())
+    });
+    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(matches!(error, Some(DataError::Stalled { .. })), "{error:?}");
 }

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use fewstep_data::Drops;
 use fewstep_data::cache::{Note, Usage, Walk};
-use fewstep_data::{DataError, Drops};
 use fewstep_models::weights::Folder;
 use libtorch_ext::TorchError;
 use tch::Tensor;
@@ -115,10 +115,10 @@ impl fmt::Display for Estimate {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         write!(
             f,
-            "the cache {} holds {} entries, {:.3} GB; a picture takes {:.1} kB: {} x {:.1} kB of latents and {:.1} kB a \
+            "the cache {} holds {}, {:.3} GB; a picture takes {:.1} kB: {} x {:.1} kB of latents and {:.1} kB a \
              caption",
             self.folder.display(),
-            self.usage.entries,
+            Counted(self.usage.entries as u64, "entry", "entries"),
             gb(self.usage.bytes),
             self.picture_bytes() as f64 / 1e3,
             self.squares,
@@ -128,14 +128,20 @@ impl fmt::Display for Estimate {
         match self.pictures {
             Some(pictures) => {
                 let wanted = pictures.saturating_mul(self.picture_bytes());
-                write!(f, "; {pictures} pictures take {:.3} GB", gb(wanted))?;
+                let pictures = Counted(pictures, "picture", "pictures");
+                write!(f, "; for {pictures} that is {:.3} GB", gb(wanted))?;
             }
             None => f.write_str("; --max_train_samples would tell how much they all take")?,
         }
         match self.room {
             Some(room) => {
                 let fits = room / self.picture_bytes().max(1);
-                write!(f, "; there is room for {:.1} GB more, {fits} pictures", gb(room))
+                write!(
+                    f,
+                    "; there is room for {:.1} GB more, {}",
+                    gb(room),
+                    Counted(fits, "picture", "pictures")
+                )
             }
             None => Ok(()),
         }
@@ -165,11 +171,18 @@ fn run(config: &Config, stop: &Stop, observer: &mut dyn FillObserver) -> Result<
     let mut walk = Walk::new(data_config(config), cache.latents())?;
     observer.started(&Estimate::new(config, cache, &conditioner, walk.samples()));
     let mut filling = Filling::of(cache);
-    let mut ended = false;
+    let (mut ended, mut failed) = (false, None);
     while !stop.is_asked() && !cache.store().is_closed() {
-        let Some(missing) = walk.next() else {
-            ended = true;
-            break;
+        let missing = match walk.next() {
+            Some(Ok(missing)) => missing,
+            Some(Err(error)) => {
+                failed = Some(error);
+                break;
+            }
+            None => {
+                ended = true;
+                break;
+            }
         };
         filling.known += missing.known as u64;
         let side = i64::from(config.resolution());
@@ -198,14 +211,8 @@ fn run(config: &Config, stop: &Stop, observer: &mut dyn FillObserver) -> Result<
         observer.note(&note);
     }
     filling.usage = cache.store().usage();
-    if ended && filling.pictures == 0 {
-        let (shards, noun) = walk.shards();
-        return Err(DataError::NothingPassed {
-            shards,
-            noun,
-            drops: Box::new(walk.drops().clone()),
-        }
-        .into());
+    if let Some(error) = failed {
+        return Err(error.into());
     }
     Ok(Filled {
         complete: ended && !cache.store().is_closed(),
@@ -222,5 +229,51 @@ impl Filling {
             known: 0,
             usage: cache.store().usage(),
         }
+    }
+}
+
+impl fmt::Display for Filling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} made, {} there before; the cache holds {} in {:.3} GB",
+            Counted(self.pictures, "picture", "pictures"),
+            Counted(self.made, "entry", "entries"),
+            self.known,
+            Counted(self.usage.entries as u64, "entry", "entries"),
+            self.usage.bytes as f64 / 1e9
+        )
+    }
+}
+
+/// So many of something, with its word for one and for more.
+struct Counted(u64, &'static str, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counted(count, one, more) = *self;
+        write!(f, "{count} {}", if count == 1 { one } else { more })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_said_as_one() {
+        let mut filling = Filling {
+            pictures: 1,
+            made: 1,
+            known: 0,
+            usage: Usage {
+                entries: 1,
+                bytes: 4_000_000,
+            },
+        };
+        let one = "1 picture: 1 entry made, 0 there before; the cache holds 1 entry in 0.004 GB";
+        assert_eq!(filling.to_string(), one);
+        filling.pictures = 2;
+        assert!(filling.to_string().starts_with("2 pictures: "));
     }
 }

@@ -2,11 +2,12 @@
 //! writes nothing itself.
 
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::{Key, Latents};
-use crate::config::{DataConfig, Drawing, Part};
+use crate::config::{DataConfig, Drawing, GivingUp, Part};
 use crate::decoder::{Decoded, Decoder, Picture};
 use crate::drops::{Dropped, Drops};
 use crate::error::DataError;
@@ -16,6 +17,7 @@ use crate::picture::{self, Rgb, Square};
 use crate::sample::Sample;
 use crate::source::Access;
 use crate::threads::spawn;
+use crate::verdict::{self, Moment, Sofar};
 
 /// Samples that wait for each decoding thread, and as many that wait for the consumer.
 const SAMPLES_PER_WORKER: usize = 4;
@@ -52,7 +54,9 @@ pub struct Walk {
     found: Option<Receiver<Result<Missing, Dropped>>>,
     handles: Vec<JoinHandle<()>>,
     access: Access,
+    giving_up: GivingUp,
     drops: Drops,
+    passed: u64,
     shards: usize,
     samples: Option<u64>,
     noun: &'static str,
@@ -81,7 +85,9 @@ impl Walk {
             found: None,
             handles: Vec::new(),
             access,
+            giving_up: config.giving_up,
             drops: Drops::default(),
+            passed: 0,
             shards: order.shard_count(),
             samples: order.samples(),
             noun: config.origin.noun(),
@@ -107,14 +113,69 @@ impl Walk {
         self.samples
     }
 
-    /// Shards of the data, and what they are called.
-    pub fn shards(&self) -> (usize, &'static str) {
-        (self.shards, self.noun)
-    }
-
     /// What was left out so far.
     pub fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// The next sample, or `None` at the end.
+    fn receive(&mut self) -> Result<Option<Missing>, DataError> {
+        let max_wait = self.giving_up.max_wait;
+        let deadline = Instant::now().checked_add(max_wait);
+        loop {
+            let Some(found) = &self.found else { return Ok(None) };
+            let found = match deadline {
+                Some(deadline) => found.recv_deadline(deadline),
+                None => found.recv().map_err(RecvTimeoutError::from),
+            };
+            self.drops.absorb(self.access.take_retried());
+            let ended = match found {
+                Ok(Ok(missing)) => {
+                    self.passed += 1;
+                    return Ok(Some(missing));
+                }
+                Ok(Err(dropped)) => {
+                    self.drops.add(dropped);
+                    false
+                }
+                Err(RecvTimeoutError::Disconnected) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+            };
+            if ended {
+                return self.end().map(|()| None);
+            }
+            self.judge(Moment::WithinEpoch)?;
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                // One of the threads may hang in a read that nobody can break off.
+                self.handles.clear();
+                return Err(DataError::Stalled {
+                    waited: max_wait.as_secs_f64(),
+                    drops: Box::new(self.drops.clone()),
+                });
+            }
+        }
+    }
+
+    fn end(&self) -> Result<(), DataError> {
+        self.judge(Moment::EpochEnd)?;
+        if self.passed > 0 {
+            return Ok(());
+        }
+        Err(DataError::NothingPassed {
+            shards: self.shards,
+            noun: self.noun,
+            drops: Box::new(self.drops.clone()),
+        })
+    }
+
+    /// Whether it is worth going on. How many shards were opened is known at the end.
+    fn judge(&self, moment: Moment) -> Result<(), DataError> {
+        let sofar = Sofar {
+            drops: &self.drops,
+            passed: self.passed,
+            opened: self.shards as u64,
+        };
+        verdict::judge(&self.giving_up, sofar, moment)
     }
 
     fn spawn(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), DataError> {
@@ -124,17 +185,16 @@ impl Walk {
 }
 
 impl Iterator for Walk {
-    type Item = Missing;
+    /// An error is the last item: data of which too much is bad, or nothing usable for too long, as with a
+    /// [`Loader`](crate::Loader).
+    type Item = Result<Missing, DataError>;
 
-    fn next(&mut self) -> Option<Missing> {
-        loop {
-            let found = self.found.as_ref().and_then(|found| found.recv().ok());
-            self.drops.absorb(self.access.take_retried());
-            match found? {
-                Ok(missing) => return Some(missing),
-                Err(dropped) => self.drops.add(dropped),
-            }
+    fn next(&mut self) -> Option<Self::Item> {
+        let received = self.receive().transpose();
+        if !matches!(received, Some(Ok(_))) {
+            self.found = None;
         }
+        received
     }
 }
 

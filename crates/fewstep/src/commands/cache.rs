@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !filled.drops.is_empty() {
         terminal::note(&format!("left out of the data, or read again:\n{}", filled.drops));
     }
-    terminal::note(&line(&filled.filling));
+    terminal::note(&filled.filling.to_string());
     if filled.complete {
         terminal::note("all of it is in the cache");
         return Ok(ExitCode::SUCCESS);
@@ -78,25 +78,11 @@ impl FillObserver for Watcher {
     fn progress(&mut self, filling: &Filling) {
         if self.last.is_none_or(|last| last.elapsed() >= EVERY) {
             self.last = Some(Instant::now());
-            terminal::note(&line(filling));
+            terminal::note(&filling.to_string());
         }
     }
 
     fn note(&mut self, note: &Note) {
         terminal::note(&format!("warning: {note}"));
     }
-}
-
-fn line(filling: &Filling) -> String {
-    let Filling {
-        pictures,
-        made,
-        known,
-        usage,
-    } = filling;
-    format!(
-        "{pictures} pictures: {made} entries made, {known} were there; the cache holds {} in {:.3} GB",
-        usage.entries,
-        usage.bytes as f64 / 1e9
-    )
 }
