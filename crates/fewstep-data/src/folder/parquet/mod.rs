@@ -5,6 +5,7 @@
 
 mod cells;
 mod contained;
+mod footer;
 mod lines;
 mod pages;
 mod rows;
@@ -131,7 +132,11 @@ impl Shard for RowGroup {
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, ParquetError> {
-    contained(|| SerializedFileReader::new(File::open(path)?))
+    contained(|| {
+        let file = File::open(path)?;
+        footer::check(&file)?;
+        SerializedFileReader::new(file)
+    })
 }
 
 fn columns(path: &Path, schema: &SchemaDescriptor, folder: &PictureFolder) -> Result<Columns, FolderError> {
