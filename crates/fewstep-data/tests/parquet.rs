@@ -132,10 +132,14 @@ fn damaged_files_are_errors_and_drops_but_never_hang() {
 }
 
 #[test]
-fn footers_that_claim_impossible_rows_are_errors() {
+fn footers_that_claim_what_cannot_be_are_errors() {
     for (found, said) in [
         ("rows-beyond-counting", "more rows than can be counted"),
         ("fewer-than-no-rows", "a row group claims -1 rows"),
+        (
+            "more-columns-than-are-listed",
+            "its footer claims a number of columns that it does not list",
+        ),
     ] {
         let bytes = std::fs::read(Path::new(FOUND).join(found)).unwrap();
         for name in ["metadata.parquet", "pictures.parquet"] {

@@ -8,6 +8,8 @@ mod caching;
 mod common;
 #[path = "run/ranks.rs"]
 mod ranks;
+#[path = "run/same_samples.rs"]
+mod same_samples;
 #[path = "run/validating.rs"]
 mod validating;
 

@@ -23,7 +23,7 @@ const STRUCT: u8 = 12;
 /// Looks through the footer of `file`. What has none is left to the library to refuse.
 ///
 /// # Errors
-/// The footer ends before all that it announces, or claims more columns than it lists.
+/// The footer ends before all that it announces, or claims columns that it does not list.
 pub(super) fn check(mut file: &File) -> Result<(), ParquetError> {
     let length = file.metadata()?.len();
     let Some(end) = length.checked_sub(END as u64) else {
@@ -43,25 +43,16 @@ pub(super) fn check(mut file: &File) -> Result<(), ParquetError> {
     let mut footer = Vec::new();
     file.seek(SeekFrom::Start(end - size))?;
     file.take(size).read_to_end(&mut footer)?;
-    let wrong = |why: &str| ParquetError::General(format!("its footer {why}"));
-    match claims(&footer) {
-        Some(Claim::Holds) => Ok(()),
-        Some(Claim::TooMany) => Err(wrong("claims more columns than it lists")),
-        None => Err(wrong("ends before all that it announces, or is damaged")),
-    }
+    look_through(&footer).map_err(|why| ParquetError::General(format!("its footer {why}")))
 }
 
-/// What becomes of the numbers of columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
-    Holds,
-    TooMany,
-}
-
-/// `None` where the footer cannot be walked over to its end.
-fn claims(footer: &[u8]) -> Option<Claim> {
-    let mut claim = Claim::Holds;
-    Walk(footer).fields(|walk, field, kind| {
+/// Walks over the footer to its end.
+///
+/// # Errors
+/// What is wrong with it.
+fn look_through(footer: &[u8]) -> Result<(), &'static str> {
+    let mut possible = true;
+    let walked = Walk(footer).fields(|walk, field, kind| {
         if (field, kind) != (SCHEMA, LIST) {
             return walk.skip(kind, DEPTH);
         }
@@ -75,17 +66,20 @@ fn claims(footer: &[u8]) -> Option<Claim> {
                 if field != NUM_CHILDREN || !(4..=6).contains(&kind) {
                     return walk.skip(kind, DEPTH);
                 }
-                // Signed numbers are folded: the sign is the lowest bit.
+                // Signed numbers are folded, the sign being the lowest bit: none may be below zero, nor be taken for
+                // another one where the library cuts it to 32 bits.
                 let folded = walk.number()?;
-                if folded & 1 == 0 && folded / 2 > listed {
-                    claim = Claim::TooMany;
-                }
-                Some(())
+                possible = folded & 1 == 0 && folded / 2 <= listed;
+                possible.then_some(())
             })?;
         }
         Some(())
-    })?;
-    Some(claim)
+    });
+    match (possible, walked) {
+        (true, Some(())) => Ok(()),
+        (true, None) => Err("ends before all that it announces, or is damaged"),
+        (false, _) => Err("claims a number of columns that it does not list"),
+    }
 }
 
 /// What is left of some bytes. Everything is `None` where they end too early.
@@ -196,22 +190,29 @@ mod tests {
 
     #[test]
     fn groups_have_no_more_members_than_there_are() {
-        assert_eq!(claims(&footer(&[4])), Some(Claim::Holds));
-        assert_eq!(claims(&footer(&[8])), Some(Claim::TooMany));
-        assert_eq!(
-            claims(&footer(&[0xfe, 0xff, 0xff, 0xff, 0x0f])),
-            Some(Claim::TooMany)
-        );
+        assert_eq!(look_through(&footer(&[4])), Ok(()));
+        let beyond: [&[u8]; 4] = [
+            &[8],
+            &[0xfe, 0xff, 0xff, 0xff, 0x0f],
+            // Below zero, and a number below zero that 32 bits cut to one above.
+            &[1],
+            &[0xff, 0xff, 0xff, 0xff, 0x17],
+        ];
+        for children in beyond {
+            let why = look_through(&footer(children)).unwrap_err();
+            assert!(why.contains("does not list"), "{children:?}: {why}");
+        }
     }
 
     #[test]
     fn a_footer_is_walked_over_to_its_end() {
         let whole = footer(&[4]);
         for length in 0..whole.len() {
-            assert_eq!(claims(&whole[..length]), None, "of the first {length} bytes");
+            let why = look_through(&whole[..length]).unwrap_err();
+            assert!(why.contains("ends before"), "of the first {length} bytes: {why}");
         }
         // Lists in lists without end, and a list of more than there is.
-        assert_eq!(claims(&[[0x19].as_slice(), &[0x19; 100]].concat()), None);
-        assert_eq!(claims(&[0x19, 0xf3, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]), None);
+        assert!(look_through(&[[0x19].as_slice(), &[0x19; 100]].concat()).is_err());
+        assert!(look_through(&[0x19, 0xf3, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]).is_err());
     }
 }
