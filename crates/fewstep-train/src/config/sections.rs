@@ -176,7 +176,7 @@ sections! {
         /// Report steps, pictures and options besides metrics.jsonl: as TensorBoard's event files, as an offline run of
         /// Weights & Biases (nothing is sent; wandb sync uploads it), as both (all), or not (none).
         report_to: ReportTo = ReportTo::Tensorboard,
-        /// The folder of these reports, in output_dir.
+        /// The folder of these reports, within output_dir.
         logging_dir: PathBuf = PathBuf::from("logs"),
         /// The folder of the event files in logging_dir, and the project of Weights & Biases.
         tracker_project_name: String = "text2image-fine-tune".to_owned(),

@@ -1,5 +1,6 @@
 //! What the options must be, each for itself and together.
 
+use std::path::Component;
 use std::time::Duration;
 
 use super::{Config, ConfigError, LrSchedule, Method};
@@ -205,10 +206,19 @@ impl Config {
     }
 
     fn validate_together(&self) -> Result<(), ConfigError> {
+        // A run goes on with the reports that it finds, so those of several runs must not lie in one folder.
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        let logging_dir = &self.run.logging_dir;
+        check("logging_dir", logging_dir.components().all(inside), || {
+            format!(
+                "{} leads out of --output_dir, in which it must lie",
+                logging_dir.display()
+            )
+        })?;
         let project = &self.run.tracker_project_name;
         check(
             "tracker_project_name",
-            !project.is_empty() && project != ".." && !project.contains('/'),
+            !["", ".", ".."].contains(&&**project) && !project.contains('/'),
             || "it is the name of a folder, and of a project".to_owned(),
         )?;
         let (w_min, w_max) = self.w_range();
@@ -297,6 +307,9 @@ mod tests {
             ("resolution", "0"),
             ("huber_c", "0"),
             ("data_timeout", "0"),
+            ("logging_dir", "/tmp/logs"),
+            ("logging_dir", "../logs"),
+            ("tracker_project_name", "."),
             ("max_data_wait", "0"),
             ("rank_timeout", "0"),
             ("max_bad_fraction", "1.5"),
